@@ -1,0 +1,65 @@
+"""The one in-memory form of an annotated image.
+
+Every dataset reader returns it; the evaluators, the drawing code, the training views and the
+playground take it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def _boxes(n: int = 0) -> np.ndarray:
+    return np.zeros((n, 4), dtype=np.float64)
+
+
+def _ids(n: int = 0) -> np.ndarray:
+    return np.zeros(n, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """What is known to be in one image.  All ids are 0-based.
+
+    Attributes:
+        file_name: name relative to the image folder of its dataset; the key of detections.
+        boxes: (n, 4) float64, xyxy in pixels, in the frame of the annotation file.
+        object_ids: (n,) int64, object class of each box (rows of ``vocabulary.objects``).
+        pairs: (m, 2) int64, rows of ``boxes``: human, object.  The object is -1 where the
+            interaction has none (V-COCO).
+        hoi_ids: (m,) int64, interaction of each pair (rows of ``vocabulary.interactions``).  A
+            pair with several interactions occurs once for each of them.
+        size: (height, width) in pixels, or None where the annotation file does not say.
+    """
+
+    file_name: str
+    boxes: np.ndarray = field(default_factory=_boxes)
+    object_ids: np.ndarray = field(default_factory=_ids)
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    hoi_ids: np.ndarray = field(default_factory=_ids)
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4))
+        object.__setattr__(self, "object_ids", np.asarray(self.object_ids, dtype=np.int64).reshape(-1))
+        object.__setattr__(self, "pairs", np.asarray(self.pairs, dtype=np.int64).reshape(-1, 2))
+        object.__setattr__(self, "hoi_ids", np.asarray(self.hoi_ids, dtype=np.int64).reshape(-1))
+        if len(self.boxes) != len(self.object_ids):
+            raise ValueError(f"{self.file_name}: {len(self.boxes)} boxes but {len(self.object_ids)} object ids")
+        if len(self.pairs) != len(self.hoi_ids):
+            raise ValueError(f"{self.file_name}: {len(self.pairs)} pairs but {len(self.hoi_ids)} hoi ids")
+
+    @property
+    def human_boxes(self) -> np.ndarray:
+        """(m, 4) float64, the human box of each pair, xyxy pixels."""
+        return self.boxes[self.pairs[:, 0]]
+
+    @property
+    def object_boxes(self) -> np.ndarray:
+        """(m, 4) float64, the object box of each pair, xyxy pixels; all zero where there is no object."""
+        index = self.pairs[:, 1]
+        if not len(self.boxes):
+            return _boxes(len(index))
+        return np.where(index[:, None] >= 0, self.boxes[np.maximum(index, 0)], 0.0)

@@ -1,0 +1,116 @@
+"""What was found in one image: the end of the way from a photo to its triplets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hoiclip.vocabulary import HoiVocabulary
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One human - verb - object finding; boxes xyxy in pixels, score 0..2 (see Detections)."""
+
+    human_box: tuple[float, float, float, float]
+    verb: str
+    object: str
+    object_box: tuple[float, float, float, float]
+    score: float
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """M ranked triplets of one image, best first.
+
+    Attributes:
+        human_boxes, object_boxes: (M, 4) xyxy in pixels of the original image.
+        object_ids, verb_ids, hoi_ids: (M,) int64, rows of the vocabulary's lists.
+        scores: (M,) fused score of Eq. 20-21: interaction probability plus the squared object
+            probability, hence between 0 and 2 (up to 3 with the training-free enhancement).
+        vocabulary: what the ids mean.
+        image_size: (height, width) in pixels, or None.
+    """
+
+    human_boxes: np.ndarray
+    object_boxes: np.ndarray
+    object_ids: np.ndarray
+    verb_ids: np.ndarray
+    hoi_ids: np.ndarray
+    scores: np.ndarray
+    vocabulary: HoiVocabulary
+    image_size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: Any) -> Detections:
+        """The triplets that a slice, index array or boolean mask picks, in that order."""
+        rows = np.atleast_1d(np.arange(len(self))[rows])
+        return Detections(
+            self.human_boxes[rows],
+            self.object_boxes[rows],
+            self.object_ids[rows],
+            self.verb_ids[rows],
+            self.hoi_ids[rows],
+            self.scores[rows],
+            self.vocabulary,
+            self.image_size,
+        )
+
+    def above(self, threshold: float) -> Detections:
+        """The triplets whose score reaches ``threshold``."""
+        return self[self.scores >= threshold]
+
+    def __iter__(self) -> Iterator[Triplet]:
+        for i in range(len(self)):
+            yield Triplet(
+                tuple(float(x) for x in self.human_boxes[i]),  # type: ignore[arg-type]
+                self.vocabulary.verbs[self.verb_ids[i]],
+                self.vocabulary.objects[self.object_ids[i]],
+                tuple(float(x) for x in self.object_boxes[i]),  # type: ignore[arg-type]
+                float(self.scores[i]),
+                self.vocabulary.interaction_name(int(self.hoi_ids[i])),
+            )
+
+    @classmethod
+    def empty(cls, vocabulary: HoiVocabulary, image_size: tuple[int, int] | None = None) -> Detections:
+        """Nothing found."""
+        boxes, ids = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+        return cls(boxes, boxes, ids, ids, ids, np.zeros(0, dtype=np.float32), vocabulary, image_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: ``image_size`` and one entry per triplet, names and ids both."""
+        return {
+            "image_size": list(self.image_size) if self.image_size else None,
+            "triplets": [
+                {
+                    "human_box": [round(x, 2) for x in t.human_box],
+                    "object_box": [round(x, 2) for x in t.object_box],
+                    "verb": t.verb,
+                    "object": t.object,
+                    "interaction": t.name,
+                    "score": round(t.score, 5),
+                    "hoi_id": int(self.hoi_ids[i]),
+                }
+                for i, t in enumerate(self)
+            ],
+        }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` on one line."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def draw(self, image: Image.Image, **options: Any) -> Image.Image:
+        """A copy of ``image`` with boxes, links and labels; options of ``visualize.draw_triplets``."""
+        from hoiclip.visualize import draw_triplets
+
+        return draw_triplets(image, self, **options)
