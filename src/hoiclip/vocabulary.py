@@ -23,9 +23,12 @@ from typing import Any
 
 import numpy as np
 import yaml
+from transformers.utils import cached_file
 
 from hoiclip.errors import HoiError
+from hoiclip.files import write_text
 
+VOCABULARY_FILE = "vocabulary.json"
 NOTHING = "nothing"
 NO_INTERACTION = "no_interaction"
 PREPOSITIONS = ("on", "at", "with", "in", "over", "to", "from", "under", "into", "off", "for", "around", "up", "down")
@@ -223,6 +226,23 @@ class HoiVocabulary:
             )
         except (TypeError, KeyError) as error:
             raise HoiError(f"this is not a saved vocabulary ({error}); save the model again") from error
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``vocabulary.json`` into a model folder."""
+        write_text(Path(folder) / VOCABULARY_FILE, json.dumps(self.to_dict()))
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> HoiVocabulary:
+        """Read ``vocabulary.json`` of a model folder or hub id.
+
+        Raises:
+            HoiError: if there is none or it cannot be understood.
+        """
+        try:
+            path = cached_file(str(source), VOCABULARY_FILE)
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, TypeError) as error:
+            raise HoiError(f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote") from error
 
     # --- sizes and index arrays -------------------------------------------------------------------
 

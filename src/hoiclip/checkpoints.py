@@ -1,0 +1,562 @@
+"""Other people's weights into ours.
+
+    hoiclip convert hoiclip checkpoint.pth --vocabulary hico --out model/
+
+Reads the official HOICLIP and GEN-VLKT files, the official DETR file, DETR and CLIP folders of the
+hub, and OpenAI's CLIP archives.  A file is read as tensors only: one that wants to run code is
+refused.  What is missing, unexpected or wrongly shaped is listed by name; nothing is skipped
+silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, CLIPConfig, CLIPModel, DetrConfig, DetrForObjectDetection, PreTrainedModel
+
+from hoiclip.classifiers import TextEmbedder
+from hoiclip.configuration import HoiClipConfig, clip_config, detector_config
+from hoiclip.errors import HoiError
+from hoiclip.modeling import HoiClipModel
+from hoiclip.vocabulary import HoiVocabulary
+
+Weights = dict[str, Tensor]
+
+# What a training script stores beside its weights: its own options.  Plain data, no code.
+ALLOWED_CLASSES = [argparse.Namespace]
+
+
+# --- reading files ---------------------------------------------------------------------------------
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Tensors by name from a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` file or a TorchScript archive.
+
+    The entries ``model``, ``state_dict`` or ``model_state_dict`` of a training checkpoint are
+    looked into.
+
+    Raises:
+        HoiError: if the file is missing, empty, no checkpoint, holds no tensors or wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HoiError(f"{path}: no such file; give the path of a checkpoint")
+    if path.stat().st_size == 0:
+        raise HoiError(f"{path}: the file is empty; download the checkpoint again")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except HoiError:
+        raise
+    except Exception as error:  # torch and safetensors raise many kinds for broken files
+        raise HoiError(f"{path}: not a readable checkpoint ({_first_line(error)}); download it again") from error
+    for entry in ("model", "state_dict", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    if not isinstance(content, Mapping):
+        raise HoiError(f"{path}: holds a {type(content).__name__}, not weights by name; give a training checkpoint")
+    weights = {re.sub(r"^module\.", "", str(k)): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not weights:
+        raise HoiError(f"{path}: holds no tensors; give a training checkpoint")
+    return weights
+
+
+def _unpickle(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            scripted = any(name.endswith("constants.pkl") for name in archive.namelist())
+        if scripted:  # OpenAI publishes CLIP as TorchScript: its code is loaded but never called
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.jit.load(str(path), map_location="cpu").state_dict()
+    try:
+        with torch.serialization.safe_globals(ALLOWED_CLASSES):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global):? ?([\w.]+)", str(error))
+        if unsafe:
+            wanted = unsafe[1] or unsafe[2]
+            raise HoiError(f"{path}: refused, since it wants to run code ({wanted}); only tensors are read") from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def _as_weights(source: Mapping[str, Any] | str | Path) -> tuple[Weights, str]:
+    if isinstance(source, Mapping):
+        inner = source.get("model", source)
+        return dict(inner), "the given state dict"
+    return read_weights(source), str(source)
+
+
+class _Renamer:
+    """Takes weights out of ``source`` under their old names and keeps account of what is left."""
+
+    def __init__(self, weights: Weights, origin: str) -> None:
+        self.left = dict(weights)
+        self.origin = origin
+        self.missing: list[str] = []
+        self.result: Weights = {}
+
+    def take(self, old: str) -> Tensor | None:
+        if old not in self.left:
+            self.missing.append(old)
+            return None
+        return self.left.pop(old).float()
+
+    def move(self, old: str, new: str) -> None:
+        tensor = self.take(old)
+        if tensor is not None:
+            self.result[new] = tensor
+
+    def linear(self, old: str, new: str) -> None:
+        """Weight and bias of a linear layer, a norm or a convolution."""
+        self.move(f"{old}.weight", f"{new}.weight")
+        self.move(f"{old}.bias", f"{new}.bias")
+
+    def attention(self, old: str, new: str, out: str = "o_proj") -> None:
+        """torch's fused query-key-value projection into three."""
+        for kind in ("weight", "bias"):
+            fused = self.take(f"{old}.in_proj_{kind}")
+            if fused is not None:
+                for name, part in zip(("q_proj", "k_proj", "v_proj"), fused.chunk(3), strict=True):
+                    self.result[f"{new}.{name}.{kind}"] = part.clone()
+        self.linear(f"{old}.out_proj", f"{new}.{out}")
+
+    def drop(self, pattern: str) -> None:
+        """Known leftovers that carry nothing."""
+        for name in [n for n in self.left if re.fullmatch(pattern, n)]:
+            del self.left[name]
+
+    def finish(self, hint: str) -> Weights:
+        """Everything must have found its place.
+
+        Raises:
+            HoiError: naming what is missing and what is unknown.
+        """
+        if self.missing or self.left:
+            raise HoiError(f"{self.origin}: {hint}{_listing('missing', self.missing)}{_listing('unexpected', self.left)}")
+        return self.result
+
+
+def _listing(what: str, names: Iterable[str]) -> str:
+    names = list(names)
+    if not names:
+        return ""
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"; {what}: {shown}"
+
+
+def _load(model: PreTrainedModel, weights: Weights, origin: str, hint: str, *, complete: bool = True) -> None:
+    """Copy weights into a model; every shape must fit.
+
+    Raises:
+        HoiError: listing wrongly shaped, missing or unexpected names.
+    """
+    own = model.state_dict()
+    wrong = [
+        f"{n} {tuple(t.shape)} instead of {tuple(own[n].shape)}"
+        for n, t in weights.items()
+        if n in own and t.shape != own[n].shape
+    ]
+    unexpected = [n for n in weights if n not in own]
+    missing = [n for n in own if n not in weights and "position_ids" not in n] if complete else []
+    if wrong or unexpected or missing:
+        lists = _listing("wrongly shaped", wrong) + _listing("missing", missing) + _listing("unexpected", unexpected)
+        raise HoiError(f"{origin}: {hint}{lists}")
+    model.load_state_dict(weights, strict=False)
+
+
+# --- renaming: ResNet, DETR layers, CLIP -----------------------------------------------------------
+
+
+def _rename_resnet(names: _Renamer, old: str, new: str, depths: Iterable[int]) -> None:
+    def batch_norm(source: str, target: str) -> None:
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            names.move(f"{source}.{kind}", f"{target}.{kind}")
+
+    names.move(f"{old}.conv1.weight", f"{new}.embedder.embedder.convolution.weight")
+    batch_norm(f"{old}.bn1", f"{new}.embedder.embedder.normalization")
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            source, target = f"{old}.layer{stage + 1}.{block}", f"{new}.encoder.stages.{stage}.layers.{block}"
+            for i in range(3):
+                names.move(f"{source}.conv{i + 1}.weight", f"{target}.layer.{i}.convolution.weight")
+                batch_norm(f"{source}.bn{i + 1}", f"{target}.layer.{i}.normalization")
+            if block == 0:
+                names.move(f"{source}.downsample.0.weight", f"{target}.shortcut.convolution.weight")
+                batch_norm(f"{source}.downsample.1", f"{target}.shortcut.normalization")
+    names.drop(re.escape(old) + r"\..*num_batches_tracked")
+    names.drop(re.escape(old) + r"\.fc\..*")
+
+
+def _rename_encoder_layer(names: _Renamer, old: str, new: str) -> None:
+    names.attention(f"{old}.self_attn", f"{new}.self_attn")
+    names.linear(f"{old}.linear1", f"{new}.mlp.fc1")
+    names.linear(f"{old}.linear2", f"{new}.mlp.fc2")
+    names.linear(f"{old}.norm1", f"{new}.self_attn_layer_norm")
+    names.linear(f"{old}.norm2", f"{new}.final_layer_norm")
+
+
+def _rename_decoder_layer(names: _Renamer, old: str, new: str) -> None:
+    names.attention(f"{old}.self_attn", f"{new}.self_attn")
+    names.attention(f"{old}.multihead_attn", f"{new}.encoder_attn")
+    names.linear(f"{old}.linear1", f"{new}.mlp.fc1")
+    names.linear(f"{old}.linear2", f"{new}.mlp.fc2")
+    names.linear(f"{old}.norm1", f"{new}.self_attn_layer_norm")
+    names.linear(f"{old}.norm2", f"{new}.encoder_attn_layer_norm")
+    names.linear(f"{old}.norm3", f"{new}.final_layer_norm")
+
+
+def _rename_knowledge_layer(names: _Renamer, old: str, new: str) -> None:
+    names.attention(f"{old}.self_attn", f"{new}.self_attention")
+    names.attention(f"{old}.multihead_attn", f"{new}.cross_attention")
+    names.linear(f"{old}.linear1", f"{new}.expand")
+    names.linear(f"{old}.linear2", f"{new}.contract")
+    names.linear(f"{old}.norm1", f"{new}.self_norm")
+    names.linear(f"{old}.norm2", f"{new}.cross_norm")
+    names.linear(f"{old}.norm3", f"{new}.final_norm")
+
+
+def _rename_clip(names: _Renamer, old: str, new: str, config: CLIPConfig) -> None:
+    """OpenAI's names (prefix ``old``) to transformers' (prefix ``new``)."""
+
+    def tower(source: str, target: str, layers: int) -> None:
+        for i in range(layers):
+            block, layer = f"{source}.resblocks.{i}", f"{target}.encoder.layers.{i}"
+            names.attention(f"{block}.attn", f"{layer}.self_attn", out="out_proj")
+            names.linear(f"{block}.ln_1", f"{layer}.layer_norm1")
+            names.linear(f"{block}.ln_2", f"{layer}.layer_norm2")
+            names.linear(f"{block}.mlp.c_fc", f"{layer}.mlp.fc1")
+            names.linear(f"{block}.mlp.c_proj", f"{layer}.mlp.fc2")
+
+    vision, text = f"{new}vision_model", f"{new}text_model"
+    names.move(f"{old}visual.class_embedding", f"{vision}.embeddings.class_embedding")
+    names.move(f"{old}visual.positional_embedding", f"{vision}.embeddings.position_embedding.weight")
+    names.move(f"{old}visual.conv1.weight", f"{vision}.embeddings.patch_embedding.weight")
+    names.linear(f"{old}visual.ln_pre", f"{vision}.pre_layrnorm")
+    names.linear(f"{old}visual.ln_post", f"{vision}.post_layernorm")
+    tower(f"{old}visual.transformer", vision, config.vision_config.num_hidden_layers)
+    names.move(f"{old}token_embedding.weight", f"{text}.embeddings.token_embedding.weight")
+    names.move(f"{old}positional_embedding", f"{text}.embeddings.position_embedding.weight")
+    names.linear(f"{old}ln_final", f"{text}.final_layer_norm")
+    tower(f"{old}transformer", text, config.text_config.num_hidden_layers)
+    names.move(f"{old}logit_scale", f"{new}logit_scale")
+    for source, target in (("visual.proj", "visual_projection"), ("text_projection", "text_projection")):
+        matrix = names.take(f"{old}{source}")  # (width, D), applied from the right
+        if matrix is not None:
+            names.result[f"{new}{target}.weight"] = matrix.T.contiguous()
+    names.drop(re.escape(old) + r"(input_resolution|context_length|vocab_size)")
+
+
+def _clip_sizes(weights: Weights, prefix: str) -> CLIPConfig:
+    """Which CLIP a checkpoint holds, read off its shapes."""
+    patches = weights.get(f"{prefix}visual.conv1.weight")
+    positions = weights.get(f"{prefix}visual.positional_embedding")
+    if patches is None or positions is None:
+        return clip_config("ViT-B/32")
+    by_shape = {(1024, 14, 257): "ViT-L/14", (1024, 14, 577): "ViT-L/14@336", (768, 16, 197): "ViT-B/16"}
+    return clip_config(by_shape.get((patches.shape[0], patches.shape[-1], positions.shape[0]), "ViT-B/32"))
+
+
+def _resnet_name(weights: Weights, prefix: str) -> str:
+    return "resnet101" if f"{prefix}.layer3.22.conv1.weight" in weights else "resnet50"
+
+
+# --- official HOICLIP and GEN-VLKT -----------------------------------------------------------------
+
+
+def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico") -> HoiClipModel:
+    """The official HOICLIP checkpoint as a :class:`HoiClipModel`.
+
+    It keeps what it was trained with: the frozen random bias of the text classifiers, V-COCO's
+    verb-to-interaction matrix (which is indexed by object instead of class), attention to padded
+    cells, and alpha = 0.5 (HICO-DET) or 0.1 (V-COCO).
+
+    Args:
+        source: a state dict, a training checkpoint, or the path of a ``.pth`` file.
+        vocabulary: what it was trained on, ``hico``, ``hico_rf_uc``, ..., ``hico_uc4`` or ``vcoco``.
+
+    Raises:
+        HoiError: if the file cannot be read or does not belong to that vocabulary.
+    """
+    weights, origin = _as_weights(source)
+    words = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, words, origin)
+    depths = detector_config(_resnet_name(weights, "backbone.0.body"))
+    config = HoiClipConfig(
+        detector=depths,
+        clip=_clip_sizes(weights, "clip_model."),
+        vocabulary=words,
+        verb_weight=0.1 if words.name == "vcoco" else 0.5,
+        mask_padding=False,
+        classifier_bias=True,
+    )
+    names = _Renamer(weights, origin)
+    _rename_detector(names, config)
+    _rename_clip(names, "clip_model.", "clip.", config.clip)
+    old, new = "transformer", "interaction_decoder"
+    names.linear(f"{old}.queries2spacial_proj", f"{new}.query_projection")
+    names.linear(f"{old}.queries2spacial_proj_norm", f"{new}.query_norm")
+    names.linear(f"{old}.obj_class_fc", f"{new}.memory_projection")
+    names.linear(f"{old}.obj_class_ln", f"{new}.memory_norm")
+    for i in range(config.interaction_layers):
+        layer = f"{old}.clip_interaction_decoder.layers.{i}"
+        _rename_knowledge_layer(names, layer, f"{new}.layers.{i}")
+        names.linear(f"{layer}.norm4", f"unused.fourth_norms.{i}")
+    names.linear(f"{old}.clip_interaction_decoder.norm", f"{new}.norm")
+    _rename_gen_vlkt_decoder(names, "unused.gen_vlkt", config)
+    names.move(f"{old}.inter_guided_embedd.weight", "unused.interaction_queries.weight")
+    for i in range(3):
+        names.linear(f"inter2verb.layers.{i}", f"verbs.adapter.{2 * i}")
+    names.move("verb_projection.weight", "verbs.weight")
+    _rename_classifiers(names, words)
+    # all columns where the file has both; it is a weight of its own, since V-COCO's is not the true one
+    for name in ("verb2hoi_proj", "verb2hoi_proj_eval"):
+        if name in names.left:
+            names.move(name, "verbs.verb_to_interaction")
+    model = HoiClipModel(config)
+    hint = f"this is not a HOICLIP checkpoint for the vocabulary {words.name!r}"
+    _load(model, names.finish(hint), origin, hint)
+    return _dressed(model, words)
+
+
+def convert_gen_vlkt(
+    source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico", clip: str | Path | None = None
+) -> HoiClipModel:
+    """The official GEN-VLKT checkpoint (the paper's baseline) as a :class:`HoiClipModel`.
+
+    Args:
+        source, vocabulary: as in :func:`convert_hoiclip`.
+        clip: CLIP folder, hub id or OpenAI archive.  Without it the model detects as published but
+            can neither be distilled further nor take another vocabulary.
+
+    Raises:
+        HoiError: if the file cannot be read or does not belong to that vocabulary.
+    """
+    weights, origin = _as_weights(source)
+    words = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, words, origin)
+    config = HoiClipConfig(
+        variant="gen-vlkt",
+        detector=detector_config(_resnet_name(weights, "backbone.0.body")),
+        clip=load_clip(clip).config if clip else clip_config(),
+        vocabulary=words,
+    )
+    names = _Renamer(weights, origin)
+    _rename_detector(names, config)
+    _rename_gen_vlkt_decoder(names, "interaction_decoder", config)
+    _rename_classifiers(names, words)
+    hint = f"this is not a GEN-VLKT checkpoint for the vocabulary {words.name!r}"
+    converted = names.finish(hint)
+    model = HoiClipModel(config)
+    clip_weights = load_clip(clip).state_dict() if clip else model.clip.state_dict()
+    converted.update({f"clip.{name}": tensor for name, tensor in clip_weights.items()})
+    _load(model, converted, origin, hint)
+    return _dressed(model, words)
+
+
+def _dressed(model: HoiClipModel, words: HoiVocabulary) -> HoiClipModel:
+    model.vocabulary = words
+    model.text_embedder = TextEmbedder(model.config.tokenizer)
+    return model.eval()
+
+
+def _check_rows(weights: Weights, words: HoiVocabulary, origin: str) -> None:
+    """The classifiers tell which vocabulary a file belongs to."""
+    for name, expected in (
+        ("visual_projection.weight", len(words.seen)),
+        ("obj_visual_projection.weight", len(words.objects) + 1),
+        ("verb_projection.weight", len(words.verbs)),
+    ):
+        if name in weights and len(weights[name]) != expected:
+            raise HoiError(
+                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {words.name!r} has {expected}; "
+                "name the vocabulary it was trained on"
+            )
+
+
+def _rename_detector(names: _Renamer, config: HoiClipConfig) -> None:
+    _rename_resnet(names, "backbone.0.body", "detector.backbone.model", config.detector.backbone_config.depths)
+    names.linear("input_proj", "detector.input_projection")
+    for i in range(config.detector.encoder_layers):
+        _rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"detector.encoder.{i}")
+    for i in range(config.detector.decoder_layers):
+        _rename_decoder_layer(names, f"transformer.instance_decoder.layers.{i}", f"detector.decoder.{i}")
+    names.linear("transformer.instance_decoder.norm", "detector.decoder_norm")
+    names.move("query_embed_h.weight", "detector.human_queries.weight")
+    names.move("query_embed_o.weight", "detector.object_queries.weight")
+    names.move("pos_guided_embedd.weight", "detector.pair_positions.weight")
+    for i in range(3):
+        names.linear(f"hum_bbox_embed.layers.{i}", f"detector.human_box_head.{2 * i}")
+        names.linear(f"obj_bbox_embed.layers.{i}", f"detector.object_box_head.{2 * i}")
+    names.linear("obj_class_fc.0", "detector.object_projection")
+    names.linear("obj_class_fc.1", "detector.object_norm")
+    names.move("logit_scale", "logit_scale")
+    names.move("obj_logit_scale", "object_logit_scale")
+
+
+def _rename_gen_vlkt_decoder(names: _Renamer, new: str, config: HoiClipConfig) -> None:
+    for i in range(config.interaction_layers):
+        _rename_decoder_layer(names, f"transformer.interaction_decoder.layers.{i}", f"{new}.layers.{i}")
+    names.linear("transformer.interaction_decoder.norm", f"{new}.norm")
+    names.linear("hoi_class_fc.0", f"{new}.projection")
+    names.linear("hoi_class_fc.1", f"{new}.projection_norm")
+
+
+def _rename_classifiers(names: _Renamer, words: HoiVocabulary) -> None:
+    names.linear("obj_visual_projection", "objects")
+    if "eval_visual_projection.weight" not in names.left:
+        names.linear("visual_projection", "interactions")
+        return
+    # zero-shot files: training rows for the seen classes, evaluation rows for all
+    rows = names.take("eval_visual_projection.weight")
+    trained, bias = names.take("visual_projection.weight"), names.take("visual_projection.bias")
+    if rows is None or trained is None or bias is None:
+        return
+    seen = torch.from_numpy(words.seen)
+    full = torch.zeros(len(rows))
+    full[seen] = bias
+    names.drop(r"eval_visual_projection\.bias")
+    names.result["interactions.weight"] = rows.index_copy(0, seen, trained)
+    names.result["interactions.bias"] = full
+
+
+# --- a fresh start: DETR and CLIP ------------------------------------------------------------------
+
+
+def load_clip(source: str | Path) -> CLIPModel:
+    """CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
+
+    Raises:
+        HoiError: if it cannot be read.
+    """
+    if not Path(source).is_file():
+        return _from_hub(CLIPModel, source, "a CLIP")
+    weights = read_weights(source)
+    config = _clip_sizes(weights, "")
+    names = _Renamer(weights, str(source))
+    _rename_clip(names, "", "", config)
+    model = CLIPModel(config)
+    hint = "this is not one of OpenAI's CLIP vision transformers"
+    _load(model, names.finish(hint), str(source), hint)
+    return model.eval()
+
+
+def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
+    """DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
+
+    Raises:
+        HoiError: if it cannot be read.
+    """
+    if not Path(source).is_file():
+        model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
+        return model.state_dict(), model.config
+    weights = read_weights(source)
+    config = detector_config(_resnet_name(weights, "backbone.0.body"), decoder_layers=6)
+    names = _Renamer(weights, str(source))
+    _rename_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
+    names.linear("input_proj", "model.input_projection")
+    for i in range(config.encoder_layers):
+        _rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"model.encoder.layers.{i}")
+    for i in range(config.decoder_layers):
+        _rename_decoder_layer(names, f"transformer.decoder.layers.{i}", f"model.decoder.layers.{i}")
+    names.linear("transformer.decoder.norm", "model.decoder.layernorm")
+    names.move("query_embed.weight", "model.query_position_embeddings.weight")
+    for i in range(3):
+        names.linear(f"bbox_embed.layers.{i}", f"bbox_predictor.layers.{i}")
+    names.linear("class_embed", "class_labels_classifier")
+    return names.finish("this is not the official DETR checkpoint"), config
+
+
+def _detr_revision(source: str | Path) -> str:
+    return "no_timm" if str(source).startswith("facebook/detr-") else "main"
+
+
+def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
+    try:
+        AutoConfig.from_pretrained(source, **options)
+        model, found = kind.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:  # the hub client raises many kinds
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({_first_line(error)})") from error
+    if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
+        lists = _listing("missing", found["missing_keys"]) + _listing("unexpected", found["unexpected_keys"])
+        raise HoiError(f"{source}: is not {what}{lists}{_listing('wrongly shaped', map(str, found['mismatched_keys']))}")
+    return model.eval()
+
+
+def initialise_from(
+    detr: str | Path,
+    clip: str | Path,
+    vocabulary: str | HoiVocabulary = "hico",
+    *,
+    seed: int = 0,
+    tokenizer: Any = None,
+    **config: Any,
+) -> HoiClipModel:
+    """A model ready for training: DETR's detector, CLIP frozen, classifiers made of words.
+
+    Backbone, input projection, encoder and box head (twice) are DETR's; its first decoder layers
+    and their norm become the instance decoder.  Queries and the interaction half start fresh; DETR's
+    object classifier (92 classes of COCO) is not taken over, since objects are classified by text:
+    81 rows for HICO-DET, 82 for V-COCO (paper section 4.1).
+
+    Args:
+        detr: folder or hub id of a transformers DETR, or the official ``.pth``.
+        clip: folder or hub id of a transformers CLIP, or OpenAI's archive.
+        vocabulary: what to train.
+        seed: of the fresh half.
+        tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
+        config: further options of :class:`HoiClipConfig`.
+
+    Raises:
+        HoiError: if a part cannot be read or does not fit.
+    """
+    weights, detr_config = load_detr(detr)
+    clip_model = load_clip(clip)
+    words = HoiVocabulary.coerce(vocabulary)
+    layers = min(config.pop("decoder_layers", 3), detr_config.decoder_layers)
+    detector = DetrConfig(
+        **{
+            **{k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")},
+            "decoder_layers": layers,
+            "dropout": config.pop("dropout", 0.0),
+        }
+    )
+    if tokenizer is None and Path(clip).is_dir():
+        tokenizer = str(clip)
+    if isinstance(tokenizer, str):
+        config["tokenizer"] = tokenizer
+    full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=words, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = HoiClipModel(full)
+    taken: Weights = {f"clip.{n}": t for n, t in clip_model.state_dict().items()}
+    plain = {
+        "model.backbone.": "detector.backbone.",
+        "model.input_projection.": "detector.input_projection.",
+        "model.encoder.layers.": "detector.encoder.",
+        "model.decoder.layernorm.": "detector.decoder_norm.",
+    }
+    plain |= {f"model.decoder.layers.{i}.": f"detector.decoder.{i}." for i in range(layers)}
+    for name, tensor in weights.items():
+        for old, new in plain.items():
+            if name.startswith(old):
+                taken[new + name[len(old) :]] = tensor
+        if name.startswith("bbox_predictor.layers."):
+            layer, kind = name.split(".")[2:]
+            for head in ("human_box_head", "object_box_head"):
+                taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
+    _load(model, taken, str(detr), "its sizes do not fit the model", complete=False)
+    return model.set_vocabulary(words, tokenizer).eval()
