@@ -358,7 +358,7 @@ class HoiClipModel(PreTrainedModel):
     def __init__(self, config: HoiClipConfig) -> None:
         super().__init__(config)
         if config.detector._attn_implementation is None:  # its layers stand here without their own model
-            config.detector._attn_implementation = config._attn_implementation
+            config.detector._attn_implementation = {"": config._attn_implementation}
         width = config.clip.projection_dim
         baseline = config.variant == "gen-vlkt"
         self.vocabulary: HoiVocabulary | None = None
