@@ -37,6 +37,10 @@ from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
 
+# Added to attention logits of padded cells: zero after softmax in every precision, never NaN.
+BLOCKED = -1e4
+
+
 @dataclass
 class HoiClipOutput(ModelOutput):
     """What the model says about B images.
@@ -126,7 +130,7 @@ class InstanceDetector(nn.Module):
         positions = positions.flatten(2).transpose(1, 2)  # (B, 256, h, w) -> (B, S, 256)
         memory = self.input_projection(features).flatten(2).transpose(1, 2)  # (B, S, 256)
         blocked = torch.zeros(mask.shape, dtype=memory.dtype, device=mask.device)
-        blocked = blocked.masked_fill(~mask, torch.finfo(memory.dtype).min).flatten(1)[:, None, None, :]
+        blocked = blocked.masked_fill(~mask, BLOCKED).flatten(1)[:, None, None, :]
         memory = self.dropout(memory)
         for layer in self.encoder:
             memory = layer(memory, blocked, spatial_position_embeddings=positions)
