@@ -19,7 +19,7 @@ from hoiclip.playground.palettes import person_colours, thing_colours
 from hoiclip.playground.shapes import KINDS, Kind, Point, Primitive
 
 Pair = tuple[str, str]  # verb, object
-ONLOOKERS = 0.15  # a person who points at what others do is a rarer extra than its class weight says
+ONLOOKERS = 0.35  # how often somebody who points at what others do may be an extra at all
 IN_ONE_HAND = ("ball", "frisbee", "umbrella", "bottle")
 
 
@@ -635,7 +635,7 @@ def _add_extra(group: Group, weights: Mapping[Pair, float]) -> bool:
     options: list[tuple[Callable[[], None], float]] = []
 
     def offer(pair: Pair, act: Callable[[], None]) -> None:
-        weight = weights.get(pair, 0.0) * (ONLOOKERS if pair[0] == "point_at" else 1.0)
+        weight = weights.get(pair, 0.0)
         if weight > 0:
             options.append((act, weight))
 
@@ -660,7 +660,7 @@ def _add_extra(group: Group, weights: Mapping[Pair, float]) -> bool:
         name, used = thing.kind.name, {v for (_, u), verbs in group.pairs.items() if u == t for v in verbs}
         if "no_interaction" in used or len(group.persons) > 2:
             continue
-        for side in (-1, 1):
+        for side in (-1, 1) if group.dice.chance(ONLOOKERS) else ():
             if side not in group.sides and not used & {"throw", "kick"}:
                 offer(("point_at", name), lambda t=t, side=side: _join_pointer(group, t, side))
         if thing.grounded and used & {"ride", "sit_on", "stand_on", "pull"} and -1 not in group.sides and _edgy(thing):

@@ -1,0 +1,356 @@
+"""The mini CLIP, trained from nothing on captioned scenes of all combinations.
+
+    python -m hoiclip.playground.pretrain clip --out runs/clip
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
+
+from hoiclip.playground.captions import GRID, CaptionedScenes, Sample, sentences
+from hoiclip.playground.dataset import SIZE, PlaygroundDataset, crop_square, union
+from hoiclip.playground.running import (
+    halve_weights,
+    learning_rate_factor,
+    load_checkpoint,
+    save_checkpoint,
+    seed_everything,
+    sine_cosine_2d,
+    write_provenance,
+)
+from hoiclip.playground.tokens import build_tokenizer
+from hoiclip.vocabulary import HoiVocabulary
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's
+STD = (0.26862954, 0.26130258, 0.27577711)
+DENSE_WEIGHT = 0.5
+MAX_SCALE = float(np.log(100.0))
+
+
+# --- the model -------------------------------------------------------------------------------------
+
+
+def build_clip(tokenizer: PreTrainedTokenizerFast, size: int = SIZE) -> CLIPModel:
+    """A fresh mini CLIP: 4 vision and 2 text layers of width 128, patches of 16 pixels."""
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=size,
+        patch_size=16,
+        projection_dim=128,
+        hidden_act="gelu",
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=128,
+        hidden_act="gelu",
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
+    with torch.no_grad():  # learned from here on; from 0.02 noise it starts slowly
+        model.vision_model.embeddings.position_embedding.weight[1:] = sine_cosine_2d(size // 16, 128, 0.5)
+    return model
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 as CLIP wants it."""
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def encode_images(model: CLIPModel, pixels: torch.Tensor, keep: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image embeddings and patch features.
+
+    Args:
+        model: the mini CLIP.
+        pixels: (B, 3, H, W).
+        keep: patches to look at (indices), None for all.
+
+    Returns:
+        (B, D) unit vectors, and (B, P, W) patch features after the last layer norm.
+    """
+    vision = model.vision_model
+    hidden = vision.embeddings(pixels)  # (B, 1 + P, W)
+    if keep is not None:
+        hidden = torch.cat([hidden[:, :1], hidden[:, 1 + keep]], dim=1)
+    hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
+    hidden = vision.post_layernorm(hidden)
+    return functional.normalize(model.visual_projection(hidden[:, 0]), dim=-1), hidden[:, 1:]
+
+
+def encode_texts(model: CLIPModel, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(T, D) unit vectors."""
+    pooled = model.text_model(**tokens).pooler_output
+    return functional.normalize(model.text_projection(pooled), dim=-1)
+
+
+# --- the loss --------------------------------------------------------------------------------------
+
+
+def contrastive_loss(logits: torch.Tensor, target: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+    """CLIP's symmetric loss with soft targets: equal captions and several true ones share.
+
+    Args:
+        logits: (B, T) scaled cosines of pictures and sentences.
+        target: (B, T), rows sum to 1.
+        banned: (B, T) bool, pairs that count neither way.
+    """
+    logits = logits.masked_fill(banned, -1e4)
+    to_text = -(target * logits.log_softmax(1)).sum(1).mean()
+    present = target.sum(0) > 0
+    columns = target[:, present] / target[:, present].sum(0)
+    to_image = -(columns * logits[:, present].log_softmax(0)).sum(0).mean()
+    return (to_text + to_image) / 2
+
+
+# --- data --------------------------------------------------------------------------------------------
+
+
+class _Batches(IterableDataset):
+    """Batches of samples, shuffled in a small pool so that crops part from their scenes."""
+
+    def __init__(self, vocabulary: HoiVocabulary, seed: int, start: int, batch: int) -> None:
+        self.scenes, self.seed, self.start, self.batch = CaptionedScenes(vocabulary, seed, start), seed, start, batch
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        torch.set_num_threads(1)
+        _step_aside()
+        rng = np.random.default_rng([self.seed, self.start])
+        pool: list[Sample] = []
+        for sample in self.scenes:
+            pool.append(sample)
+            if len(pool) >= 8 * self.batch:
+                chosen = rng.permutation(len(pool))[: self.batch]
+                yield collate([pool[i] for i in chosen])
+                taken = set(chosen.tolist())
+                pool = [s for i, s in enumerate(pool) if i not in taken]
+
+
+def _step_aside() -> None:
+    """Renders at low priority, so that training keeps its core."""
+    try:
+        os.nice(5)
+    except (AttributeError, OSError):
+        pass
+
+
+def collate(samples: list[Sample]) -> dict[str, torch.Tensor]:
+    """images (B, H, W, 3) uint8, target and banned (B, T), dense (B, GRID * GRID, C + V) uint8."""
+    dense = torch.from_numpy(np.stack([s.dense for s in samples]))
+    return {
+        "images": torch.from_numpy(np.stack([s.image for s in samples])),
+        "target": torch.from_numpy(np.stack([s.target for s in samples])),
+        "banned": torch.from_numpy(np.stack([s.banned for s in samples])),
+        "dense": dense.flatten(1, 2),
+    }
+
+
+# --- measuring -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def measure_clip(
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, vocabulary: HoiVocabulary, seed: int = 900_001, scenes: int = 1000
+) -> dict[str, float]:
+    """Top-1 over all interactions on held-out scenes, uniform over classes.
+
+    Returns:
+        ``crops``: pairs cut out; ``scenes``: whole scenes with a single pair; both also for rare
+        classes; ``objects``: crops of single things among the objects' sentences.
+    """
+    was_training = model.training
+    model.eval()
+    texts = encode_texts(model, dict(tokenizer(sentences(vocabulary), padding=True, return_tensors="pt")))
+    count = vocabulary.num_interactions
+    pictures: dict[str, list[np.ndarray]] = {"crops": [], "scenes": [], "objects": []}
+    truths: dict[str, list[set[int]]] = {"crops": [], "scenes": [], "objects": []}
+    dataset = PlaygroundDataset(seed, scenes, split="test", vocabulary=vocabulary)
+    for index in range(scenes):
+        image, annotation = dataset[index]
+        by_pair: dict[tuple[int, int], set[int]] = {}
+        for (human, thing), hoi in zip(annotation.pairs.tolist(), annotation.hoi_ids.tolist(), strict=True):
+            by_pair.setdefault((human, thing), set()).add(hoi)
+        for (human, thing), labels in by_pair.items():
+            box = union(annotation.boxes[human], annotation.boxes[thing])
+            pictures["crops"].append(np.asarray(crop_square(image, box, 0.12)[0]))
+            truths["crops"].append(labels)
+        if len(by_pair) == 1:
+            pictures["scenes"].append(np.asarray(image))
+            truths["scenes"].append(next(iter(by_pair.values())))
+        row = index % len(annotation.boxes)
+        pictures["objects"].append(np.asarray(crop_square(image, annotation.boxes[row], 0.05)[0]))
+        truths["objects"].append({int(annotation.object_ids[row])})
+    result = {}
+    for kind, images in pictures.items():
+        bank = texts[count:-1] if kind == "objects" else texts[:count]
+        best = []
+        for start in range(0, len(images), 256):
+            vectors, _ = encode_images(model, normalise(torch.from_numpy(np.stack(images[start : start + 256]))))
+            best += (vectors @ bank.T).argmax(1).tolist()
+        right = [guess in truth for guess, truth in zip(best, truths[kind], strict=True)]
+        result[kind] = float(np.mean(right))
+        if kind != "objects":
+            rare = [r for r, truth in zip(right, truths[kind], strict=True) if truth & vocabulary.rare]
+            result[f"{kind}_rare"] = float(np.mean(rare)) if rare else float("nan")
+    model.train(was_training)
+    return {name: round(value, 4) for name, value in result.items()}
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def pretrain_clip(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    samples: int = 1_000_000,
+    batch: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    patch_drop: float = 0.5,
+    full_from: float = 0.6,
+    threads: int = 1,
+    workers: int = 1,
+    measure_every: int = 100_000,
+    checkpoint_every: int = 20_000,
+    stop_after_s: float | None = None,
+    vocabulary: HoiVocabulary | str = "playground",
+) -> dict[str, Any]:
+    """Trains the mini CLIP and writes it to ``out`` (fp16 weights, tokenizer, provenance).
+
+    Started again with the same ``out`` it goes on from its last checkpoint.
+
+    Args:
+        out: folder; ``checkpoint.pt`` in it is working state.
+        seed: of weights and scenes.
+        samples: pictures to see in all; the learning rate falls to its end over them.
+        batch: pictures per step, each compared with all sentences.
+        lr, weight_decay: AdamW.
+        patch_drop: share of patches not looked at in the first part of training, which doubles its
+            speed; ``full_from`` is where all are shown from, as a fraction of ``samples``.
+        threads: of the training process.
+        workers: rendering processes; 0 renders in this one.
+        measure_every, checkpoint_every: in samples.
+        stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
+        vocabulary: whose combinations are shown.
+
+    Returns:
+        the last measurement (see :func:`measure_clip`).
+    """
+    out = Path(out)
+    torch.set_num_threads(threads)
+    seed_everything(seed)
+    vocabulary = HoiVocabulary.coerce(vocabulary)
+    texts = sentences(vocabulary)
+    tokenizer = build_tokenizer(texts)
+    tokens = dict(tokenizer(texts, padding=True, return_tensors="pt"))
+    model = build_clip(tokenizer)
+    dense_head = nn.Linear(128, len(vocabulary.objects) + len(vocabulary.verbs))  # thrown away afterwards
+    decayed = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim > 1]
+    others = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
+    )
+    steps = samples // batch
+    step, history, spent = 0, [], 0.0
+    state = load_checkpoint(out / "checkpoint.pt")
+    if state:
+        model.load_state_dict(state["model"])
+        dense_head.load_state_dict(state["dense_head"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, history, spent = state["step"], state["history"], state["seconds"]
+    # A resumed run draws scenes no run before it has seen: 0.55 of all samples are whole scenes.
+    data = _Batches(vocabulary, seed, step * batch, batch)
+    loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
+    began = time.monotonic()
+    model.train()
+    bar = tqdm(total=steps, initial=step, desc="mini CLIP", unit="step", mininterval=5)
+
+    def checkpoint() -> None:
+        save_checkpoint(
+            out / "checkpoint.pt",
+            {
+                "model": model.state_dict(),
+                "dense_head": dense_head.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "history": history,
+                "seconds": spent + time.monotonic() - began,
+            },
+        )
+
+    while step < steps:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * learning_rate_factor(step, steps, warmup=300)
+        examples = next(loader)
+        keep = None
+        if step < full_from * steps and patch_drop > 0:
+            patches = GRID * GRID
+            keep = torch.randperm(patches)[: round(patches * (1 - patch_drop))].sort().values
+        images, patches_seen = encode_images(model, normalise(examples["images"]), keep)
+        sentences_seen = encode_texts(model, tokens)
+        logits = model.logit_scale.exp() * images @ sentences_seen.T  # (B, T)
+        loss = contrastive_loss(logits, examples["target"], examples["banned"])
+        dense = examples["dense"].float() if keep is None else examples["dense"][:, keep].float()
+        dense_loss = functional.binary_cross_entropy_with_logits(dense_head(patches_seen), dense)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + DENSE_WEIGHT * dense_loss).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0.0, MAX_SCALE)
+        step += 1
+        bar.update()
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}", dense=f"{dense_loss.item():.3f}", refresh=False)
+        if step % max(1, measure_every // batch) == 0 or step == steps:
+            history.append({"samples": step * batch, **measure_clip(model, tokenizer, vocabulary)})
+            tqdm.write(str({**history[-1], "seconds": round(spent + time.monotonic() - began)}))
+        if step % max(1, checkpoint_every // batch) == 0 or step == steps:
+            checkpoint()
+            if stop_after_s is not None and time.monotonic() - began > stop_after_s:
+                break
+    bar.close()
+    export_clip(model, tokenizer, out, seed=seed, samples=step * batch, history=history, seconds=spent + time.monotonic() - began)
+    return history[-1] if history else {}
+
+
+def export_clip(
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, out: Path, *, seed: int, samples: int, history: list, seconds: float
+) -> None:
+    """The folder transformers loads, with the weights as fp16."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    halve_weights(out)
+    write_provenance(
+        out,
+        command=f"hoiclip playground pretrain clip --seed {seed} --samples {samples}",
+        seed=seed,
+        samples=samples,
+        seconds=round(seconds),
+        metrics=history[-1] if history else {},
+        held_out="top-1 over all interactions, 1000 uniform test scenes of seed 900001",
+        history=history,
+    )
