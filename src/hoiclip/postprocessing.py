@@ -83,6 +83,7 @@ def rank_batch(
     nms_alpha: float = 1.0,
     nms_beta: float = 0.5,
     image_sizes: Sequence[ImageSize | None] | None = None,
+    enhancement: Any = None,
 ) -> list[Detections]:
     """:func:`rank_triplets` for B images at once.
 
@@ -92,6 +93,8 @@ def rank_batch(
         interaction_scores: (B, N, K).
         vocabulary, top_k, nms_threshold, nms_alpha, nms_beta: as in :func:`rank_triplets`.
         image_sizes: B pairs (height, width), or None.
+        enhancement: (B, K) added to the interaction scores of every query, see
+            :func:`training_free_enhancement`; the reported ``interaction_scores`` are without it.
 
     Returns:
         B Detections.
@@ -104,13 +107,17 @@ def rank_batch(
     batch = _check_shapes(human_boxes, object_boxes, object_scores, interaction_scores, vocabulary)
 
     fused = fuse_scores(interaction_scores, object_scores, vocabulary)  # (B, N, K)
+    if enhancement is not None:
+        fused += _numpy(enhancement)[:, None]
     image, query, hoi_ids, scores = _highest(fused, top_k)  # (M,) each, image by image, best first
     human, object_ = human_boxes[image, query], object_boxes[image, query]  # (M, 4)
     if nms_threshold is not None:
         group = image * vocabulary.num_interactions + hoi_ids
         keep = surviving_pairs(human, object_, group, nms_threshold, nms_alpha, nms_beta)
-        image, hoi_ids, scores, human, object_ = (x[keep] for x in (image, hoi_ids, scores, human, object_))
+        image, query, hoi_ids, scores = (x[keep] for x in (image, query, hoi_ids, scores))
+        human, object_ = human[keep], object_[keep]
 
+    certain = interaction_scores[image, query, hoi_ids]
     object_ids, verb_ids = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
     bounds = np.searchsorted(image, np.arange(batch + 1))
     sizes = image_sizes if image_sizes is not None else [None] * batch
@@ -118,7 +125,7 @@ def rank_batch(
     for index in range(batch):
         rows = slice(bounds[index], bounds[index + 1])
         columns = (human, object_, object_ids, verb_ids, hoi_ids, scores)
-        results.append(Detections(*(c[rows].copy() for c in columns), vocabulary, sizes[index]))
+        results.append(Detections(*(c[rows].copy() for c in columns), vocabulary, sizes[index], certain[rows].copy()))
     return results
 
 
