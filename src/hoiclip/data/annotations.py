@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hoiclip.vocabulary import HoiVocabulary
+
 
 def _boxes(n: int = 0) -> np.ndarray:
     return np.zeros((n, 4), dtype=np.float64)
@@ -30,8 +32,12 @@ class AnnotatedImage:
         pairs: (m, 2) int64, rows of ``boxes``: human, object.  The object is -1 where the
             interaction has none (V-COCO).
         hoi_ids: (m,) int64, interaction of each pair (rows of ``vocabulary.interactions``).  A
-            pair with several interactions occurs once for each of them.
+            pair with several interactions occurs once for each of them.  -1 where a V-COCO file
+            labels a (verb, object) that is not among the 263 interactions: its verb still counts
+            in the V-COCO protocols, training leaves it out.
         size: (height, width) in pixels, or None where the annotation file does not say.
+        verb_ids: (m,) int64, verb of each pair (rows of ``vocabulary.verbs``), or None where
+            ``hoi_ids`` says it all; see :meth:`verbs`.
     """
 
     file_name: str
@@ -40,6 +46,7 @@ class AnnotatedImage:
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
     hoi_ids: np.ndarray = field(default_factory=_ids)
     size: tuple[int, int] | None = None
+    verb_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4))
@@ -50,6 +57,10 @@ class AnnotatedImage:
             raise ValueError(f"{self.file_name}: {len(self.boxes)} boxes but {len(self.object_ids)} object ids")
         if len(self.pairs) != len(self.hoi_ids):
             raise ValueError(f"{self.file_name}: {len(self.pairs)} pairs but {len(self.hoi_ids)} hoi ids")
+        if self.verb_ids is not None:
+            object.__setattr__(self, "verb_ids", np.asarray(self.verb_ids, dtype=np.int64).reshape(-1))
+            if len(self.verb_ids) != len(self.pairs):
+                raise ValueError(f"{self.file_name}: {len(self.pairs)} pairs but {len(self.verb_ids)} verb ids")
 
     @property
     def human_boxes(self) -> np.ndarray:
@@ -63,3 +74,7 @@ class AnnotatedImage:
         if not len(self.boxes):
             return _boxes(len(index))
         return np.where(index[:, None] >= 0, self.boxes[np.maximum(index, 0)], 0.0)
+
+    def verbs(self, vocabulary: HoiVocabulary) -> np.ndarray:
+        """(m,) int64, the verb of each pair (rows of ``vocabulary.verbs``)."""
+        return vocabulary.verb_ids[self.hoi_ids] if self.verb_ids is None else self.verb_ids
