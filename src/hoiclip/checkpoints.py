@@ -28,6 +28,7 @@ from hoiclip.classifiers import TextEmbedder
 from hoiclip.configuration import HoiClipConfig, clip_config, detector_config
 from hoiclip.errors import HoiError
 from hoiclip.modeling import HoiClipModel
+from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
 
 Weights = dict[str, Tensor]
@@ -146,7 +147,9 @@ class _Renamer:
             HoiError: naming what is missing and what is unknown.
         """
         if self.missing or self.left:
-            raise HoiError(f"{self.origin}: {hint}{_listing('missing', self.missing)}{_listing('unexpected', self.left)}")
+            raise HoiError(
+                f"{self.origin}: {hint}{_listing('missing', self.missing)}{_listing('unexpected', self.left)}"
+            )
         return self.result
 
 
@@ -492,7 +495,9 @@ def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
         raise HoiError(f"{source}: {what} cannot be loaded from there ({_first_line(error)})") from error
     if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
         lists = _listing("missing", found["missing_keys"]) + _listing("unexpected", found["unexpected_keys"])
-        raise HoiError(f"{source}: is not {what}{lists}{_listing('wrongly shaped', map(str, found['mismatched_keys']))}")
+        raise HoiError(
+            f"{source}: is not {what}{lists}{_listing('wrongly shaped', map(str, found['mismatched_keys']))}"
+        )
     return model.eval()
 
 
@@ -560,3 +565,28 @@ def initialise_from(
                 taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
     _load(model, taken, str(detr), "its sizes do not fit the model", complete=False)
     return model.set_vocabulary(words, tokenizer).eval()
+
+
+def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = None) -> None:
+    """Write a model folder that :func:`hoiclip.load` opens: weights, words, settings, tokenizer.
+
+    Raises:
+        HoiError: if the folder cannot be written or the tokenizer cannot be found.
+    """
+    if tokenizer is not None:
+        model.text_embedder = TextEmbedder(tokenizer)
+        model.text_embedder.tokenizer  # noqa: B018  fetched now, so that it is saved with the model
+    vocabulary = model.vocabulary
+    if vocabulary is None:
+        raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
+    processor = HoiClipProcessor(
+        vocabulary,
+        clip_size=model.config.clip.vision_config.image_size,
+        zero_shot_top_k=model.config.zero_shot_top_k,
+    )
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    except OSError as error:
+        raise HoiError(f"{folder}: cannot be written ({error.strerror or error}); use another --out") from error

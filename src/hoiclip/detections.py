@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Detections:
             probability, hence between 0 and 2 (up to 3 with the training-free enhancement).
         vocabulary: what the ids mean.
         image_size: (height, width) in pixels, or None.
+        interaction_scores: (M,) probability of the interaction alone, 0..1, or None.
     """
 
     human_boxes: np.ndarray
@@ -48,6 +49,7 @@ class Detections:
     scores: np.ndarray
     vocabulary: HoiVocabulary
     image_size: tuple[int, int] | None = None
+    interaction_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -64,7 +66,17 @@ class Detections:
             self.scores[rows],
             self.vocabulary,
             self.image_size,
+            None if self.interaction_scores is None else self.interaction_scores[rows],
         )
+
+    def clipped(self) -> Detections:
+        """The same with boxes cut to the picture; needs ``image_size``."""
+        if self.image_size is None:
+            raise ValueError("the size of the picture is not known")
+        height, width = self.image_size
+        limit = np.array([width, height, width, height], dtype=self.human_boxes.dtype)
+        boxes = {name: np.clip(getattr(self, name), 0, limit) for name in ("human_boxes", "object_boxes")}
+        return replace(self, **boxes)
 
     def above(self, threshold: float) -> Detections:
         """The triplets whose score reaches ``threshold``."""
@@ -99,11 +111,19 @@ class Detections:
                     "object": t.object,
                     "interaction": t.name,
                     "score": round(t.score, 5),
+                    **self._interaction_score(i),
                     "hoi_id": int(self.hoi_ids[i]),
                 }
                 for i, t in enumerate(self)
             ],
         }
+
+    def _interaction_score(self, i: int) -> dict[str, float]:
+        return (
+            {}
+            if self.interaction_scores is None
+            else {"interaction_score": round(float(self.interaction_scores[i]), 5)}
+        )
 
     def to_json(self) -> str:
         """:meth:`to_dict` on one line."""

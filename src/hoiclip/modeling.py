@@ -36,7 +36,6 @@ from hoiclip.configuration import HoiClipConfig
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
-
 # Added to attention logits of padded cells: zero after softmax in every precision, never NaN.
 BLOCKED = -1e4
 
@@ -96,10 +95,6 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
-        # transformers 5.23 freezes every backbone stage by a misspelt name; the paper trains all
-        # but the stem and the first stage.
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_("embedder" not in name and "stages.0." not in name)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.dropout = nn.Dropout(detr.dropout)
@@ -263,17 +258,13 @@ class GenVlktDecoder(nn.Module):
         self.projection = nn.Linear(width, config.clip.projection_dim)
         self.projection_norm = nn.LayerNorm(config.clip.projection_dim)
 
-    def forward(
-        self, human: Tensor, objects: Tensor, memory: Tensor, positions: Tensor, blocked: Tensor
-    ) -> Tensor:
+    def forward(self, human: Tensor, objects: Tensor, memory: Tensor, positions: Tensor, blocked: Tensor) -> Tensor:
         """(L, B, N, 256) twice -> (L, B, N, D); layer i is guided by instance layer i."""
         guides = (human + objects) / 2
         state = torch.zeros_like(guides[0])
         states = []
         for layer, guide in zip(self.layers, guides, strict=True):
-            state = layer(
-                state, None, positions, guide, encoder_hidden_states=memory, encoder_attention_mask=blocked
-            )
+            state = layer(state, None, positions, guide, encoder_hidden_states=memory, encoder_attention_mask=blocked)
             states.append(self.norm(state))
         return self.projection_norm(self.projection(torch.stack(states)))
 
@@ -357,7 +348,13 @@ class HoiClipModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("DetrConvEncoder", "DetrEncoderLayer", "DetrDecoderLayer", "KnowledgeLayer", "CLIPEncoderLayer")
+    _no_split_modules = (
+        "DetrConvEncoder",
+        "DetrEncoderLayer",
+        "DetrDecoderLayer",
+        "KnowledgeLayer",
+        "CLIPEncoderLayer",
+    )
 
     def __init__(self, config: HoiClipConfig) -> None:
         super().__init__(config)
@@ -369,7 +366,6 @@ class HoiClipModel(PreTrainedModel):
         self.text_embedder: TextEmbedder | None = None
         self.detector = InstanceDetector(config)
         self.clip = CLIPModel._from_config(config.clip)
-        self.clip.requires_grad_(False)
         if baseline:
             self.interaction_decoder: KnowledgeDecoder | GenVlktDecoder = GenVlktDecoder(config)
         else:
@@ -382,6 +378,7 @@ class HoiClipModel(PreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.object_logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.post_init()
+        self.freeze_frozen()
         # never reached by a loss: data-parallel training must not wait for their gradients
         self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_parameters() if n.startswith("unused.")]
 
@@ -403,6 +400,16 @@ class HoiClipModel(PreTrainedModel):
                 module.weight.copy_(nn.functional.normalize(module.weight, dim=-1))
         else:
             super()._init_weights(module)
+
+    def freeze_frozen(self) -> None:
+        """Mark what the paper keeps fixed: CLIP, the text classifiers, the backbone's first stage."""
+        self.clip.requires_grad_(False)
+        # transformers 5.23 freezes every backbone stage by a misspelt name; the paper trains all
+        # but the stem and the first stage.
+        for name, parameter in self.detector.backbone.named_parameters():
+            parameter.requires_grad_("embedder" not in name and "stages.0." not in name)
+        for classifier in (self.interactions, self.objects):
+            classifier.requires_grad_(classifier.trainable)
 
     def train(self, mode: bool = True) -> HoiClipModel:
         """Training mode for what is trained; CLIP stays frozen in evaluation mode."""
@@ -444,7 +451,10 @@ class HoiClipModel(PreTrainedModel):
         memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
         human, objects = self.detector.decode(memory, positions, blocked)  # 2 x (L, B, N, 256)
 
-        clip_tokens, clip_features = self._look_with_clip(clip_pixel_values)
+        auxiliary = self.training or labels is not None or output_auxiliary
+        clip_tokens, clip_features = self._look_with_clip(
+            clip_pixel_values, learning=self.training or labels is not None
+        )
         attentions: dict[str, tuple[Tensor, ...]] = {}
         if isinstance(self.interaction_decoder, GenVlktDecoder):
             features = self.interaction_decoder(human, objects, memory, positions, blocked)  # (L, B, N, D)
@@ -459,7 +469,6 @@ class HoiClipModel(PreTrainedModel):
                     attentions[f"{name}_attentions"] = found
 
         columns = self._training_columns(labels)
-        auxiliary = self.training or labels is not None or output_auxiliary
         last = len(features) - 1
         layers = [
             self._classify(human[i], objects[i], features[i], columns)
@@ -482,12 +491,12 @@ class HoiClipModel(PreTrainedModel):
             out.loss, out.loss_dict = HoiCriterion(self.config)(out, labels)
         return out
 
-    def _look_with_clip(self, clip_pixel_values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def _look_with_clip(
+        self, clip_pixel_values: Tensor | None, *, learning: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
         """V_s (B, P, W) after the last norm and V_g (B, D), from the frozen image tower (Eq. 2)."""
-        baseline = self.config.variant == "gen-vlkt"
-        if baseline and (not self.training or self.config.distillation_weight == 0):
-            if clip_pixel_values is None or not self.training:
-                return None, None
+        if self.config.variant == "gen-vlkt" and not (learning and self.config.distillation_weight > 0):
+            return None, None  # the baseline needs CLIP only as its teacher
         if clip_pixel_values is None:
             raise ValueError("clip_pixel_values is missing: pass what HoiClipProcessor returns")
         with torch.no_grad():
@@ -584,6 +593,9 @@ class HoiClipModel(PreTrainedModel):
         source = str(pretrained_model_name_or_path)
         model.vocabulary = HoiVocabulary.from_pretrained(source)
         if model.vocabulary.num_interactions != model.config.num_interactions:
-            raise HoiError(f"{source}: vocabulary.json does not belong to these weights; convert or save the model again")
+            raise HoiError(
+                f"{source}: vocabulary.json does not belong to these weights; convert or save the model again"
+            )
+        model.freeze_frozen()  # loading forgets some of it
         model.text_embedder = TextEmbedder.beside(source, fallback=model.config.tokenizer)
         return loaded

@@ -204,6 +204,25 @@ class HoiVocabulary:
             return cls.from_yaml(vocabulary)
         return cls.from_name(str(vocabulary))
 
+    def with_verbs(self, verbs: Iterable[str]) -> HoiVocabulary:
+        """Only these verbs, each with every object; verbs it does not know yet are added.
+
+        Objects are those of the vocabulary that are one ("nothing" is left out).
+        """
+        names = tuple(dict.fromkeys(_identifier(verb) for verb in verbs))
+        known = dict(zip(self.verbs, self.gerunds, strict=True))
+        return replace(
+            self,
+            name="custom",
+            verbs=names,
+            gerunds=tuple(known.get(verb) or gerund(verb) for verb in names),
+            interactions=tuple(
+                (v, o) for o, name in enumerate(self.objects) if name != NOTHING for v in range(len(names))
+            ),
+            rare=frozenset(),
+            unseen=frozenset(),
+        )
+
     # --- saved beside the weights -----------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
@@ -242,7 +261,9 @@ class HoiVocabulary:
             path = cached_file(str(source), VOCABULARY_FILE)
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError, TypeError) as error:
-            raise HoiError(f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote") from error
+            raise HoiError(
+                f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote"
+            ) from error
 
     # --- sizes and index arrays -------------------------------------------------------------------
 
@@ -296,7 +317,9 @@ class HoiVocabulary:
         phrase = self.gerunds[verb]
         if self.objects[obj] == NOTHING:
             last = phrase.split()[-1]
-            return f"a photo of a person {phrase} something" if last in PREPOSITIONS else f"a photo of a person {phrase}"
+            return (
+                f"a photo of a person {phrase} something" if last in PREPOSITIONS else f"a photo of a person {phrase}"
+            )
         return f"a photo of a person {phrase} {self._noun(obj)}"
 
     @cached_property
@@ -310,9 +333,7 @@ class HoiVocabulary:
     @cached_property
     def verb_prompts(self) -> tuple[str, ...]:
         """V sentences without an object, one of the rivals of paper Table 6."""
-        return tuple(
-            "a photo of a person" if g == "and" else f"a photo of a person {g}" for g in self.gerunds
-        )
+        return tuple("a photo of a person" if g == "and" else f"a photo of a person {g}" for g in self.gerunds)
 
     def _noun(self, obj: int) -> str:
         return " ".join(word for word in (self.articles[obj], self.objects[obj].replace("_", " ")) if word)

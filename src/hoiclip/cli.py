@@ -1,0 +1,194 @@
+"""The command line: one function per command, each reads arguments, calls, prints.
+
+    hoiclip detect photos/ --model model/ --out found/
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from hoiclip.errors import HoiError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+# --- detect ----------------------------------------------------------------------------------------
+
+
+def detect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="pictures, folders, or patterns in quotes")
+    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    parser.add_argument("--out", type=Path, default=Path("hoiclip-out"), help="folder for pictures and detections.jsonl")
+    parser.add_argument("--top-k", type=_positive, default=10, help="triplets per picture (default 10)")
+    parser.add_argument(
+        "--threshold", type=_fraction, default=0.3, help="least probability of the interaction, 0..1 (default 0.3)"
+    )
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument("--interactions", metavar='"ride unicycle, ..."', help="ask for these instead of what was trained")
+    words.add_argument("--verbs", metavar='"ride, hold"', help="keep to these verbs, with all objects of the model")
+    words.add_argument("--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary")
+    parser.add_argument("--zero-shot-top-k", type=_positive, help="training-free enhancement with this K (paper: 10)")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
+    parser.add_argument("--resume", action="store_true", help="skip pictures already in detections.jsonl")
+
+
+def detect(args: argparse.Namespace) -> int:
+    """Find human-verb-object triplets in pictures."""
+    from tqdm import tqdm
+
+    from hoiclip.detector import DetectionLog, find_images, load
+    from hoiclip.vocabulary import HoiVocabulary
+
+    images = find_images(args.sources)
+    log = DetectionLog(args.out / "detections.jsonl", resume=args.resume)
+    waiting = [image for image in images if str(image) not in log.done]
+    if not waiting:
+        print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
+        return 0
+    detector = load(args.model, device=args.device)
+    if args.interactions:
+        detector.set_vocabulary(HoiVocabulary.from_words(args.interactions))
+    elif args.verbs:
+        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
+    elif args.vocabulary:
+        detector.set_vocabulary(args.vocabulary)
+
+    pictures = picture_names(images, args.out)
+    failed = 0
+    found = detector.detect_files(
+        waiting, top_k=args.top_k, threshold=args.threshold, zero_shot_top_k=args.zero_shot_top_k
+    )
+    for path, picture, result in tqdm(found, total=len(waiting), unit="image", disable=None):
+        if picture is None or isinstance(result, HoiError):
+            failed += 1
+            tqdm.write(f"hoiclip: {result}", file=sys.stderr)
+            continue
+        if not args.no_pictures:
+            save_picture(result.draw(picture), pictures[path])
+        log.add(str(path), result)
+        best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.interaction_scores[:3], strict=True))
+        tqdm.write(f"{path}: {best or 'nothing found'}")
+    done = len(waiting) - failed
+    if done:
+        print(f"{done} of {len(waiting)} images -> {args.out}" + ("" if args.no_pictures else " (pictures)") + f", {log.path}")
+    return BAD_INPUT if failed else 0
+
+
+def picture_names(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Where each drawn picture goes: its own name, made distinct where folders share names."""
+    names: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for image in images:
+        name, number = f"{image.stem}.jpg", 2
+        while name.lower() in taken:
+            name, number = f"{image.stem}-{number}.jpg", number + 1
+        taken.add(name.lower())
+        names[image] = out / name
+    return names
+
+
+def save_picture(picture, path: Path) -> None:  # noqa: ANN001
+    from hoiclip.files import replacing
+
+    with replacing(path) as temporary:
+        picture.save(temporary, quality=92)
+
+
+# --- convert ---------------------------------------------------------------------------------------
+
+
+def convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=("hoiclip", "gen-vlkt", "detr"), help="whose checkpoint it is")
+    parser.add_argument("file", metavar="FILE|ID", help=".pth file; for detr also a transformers folder or hub id")
+    parser.add_argument("--vocabulary", default="hico", help="what it was trained on: hico, hico_rf_uc, ..., vcoco, or YAML")
+    parser.add_argument("--clip", help="CLIP folder, hub id or OpenAI archive (needed by detr, optional for gen-vlkt)")
+    parser.add_argument("--tokenizer", help="folder or hub id of CLIP's tokenizer, to be saved with the model")
+    parser.add_argument("--seed", type=int, default=0, help="of the fresh half of a model made from DETR (default 0)")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Turn somebody else's checkpoint into a hoiclip model folder."""
+    from hoiclip.checkpoints import convert_gen_vlkt, convert_hoiclip, initialise_from, save_model
+
+    if args.kind == "hoiclip":
+        model = convert_hoiclip(args.file, args.vocabulary)
+    elif args.kind == "gen-vlkt":
+        model = convert_gen_vlkt(args.file, args.vocabulary, clip=args.clip)
+    elif not args.clip:
+        raise HoiError("--clip is missing: a model that starts from DETR also needs a CLIP folder, hub id or archive")
+    else:
+        model = initialise_from(args.file, args.clip, args.vocabulary, seed=args.seed, tokenizer=args.tokenizer)
+    save_model(model, args.out, tokenizer=args.tokenizer)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    print(f"{args.out}: {args.vocabulary}, {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained")
+    return 0
+
+
+# --- demo ------------------------------------------------------------------------------------------
+
+
+def demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("hoiclip-demo"), help="folder for the picture")
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Show the main job in under two minutes, with nothing to download."""
+    from hoiclip.demo import show
+
+    return show(args.out)
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": (demo, demo_arguments),
+    "detect": (detect, detect_arguments),
+    "convert": (convert, convert_arguments),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; complaints about what the user gave are one sentence and exit code 2."""
+    parser = argparse.ArgumentParser(prog="hoiclip", description="Human-object interaction detection.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (run, arguments) in COMMANDS.items():
+        summary = (run.__doc__ or "").splitlines()[0]
+        arguments(commands.add_parser(name, help=summary, description=summary))
+    args = parser.parse_args(argv)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        return COMMANDS[args.command][0](args)
+    except HoiError as error:
+        print(f"hoiclip: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("hoiclip: interrupted; what is written stays, --resume goes on from there", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

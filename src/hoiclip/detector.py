@@ -1,0 +1,294 @@
+"""The façade: images, files and folders in, detections out.
+
+    detector = hoiclip.load("model/")
+    for triplet in detector("photo.jpg"):
+        print(triplet.name, triplet.score)
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.modeling import HoiClipModel
+from hoiclip.processing import IMAGE_SUFFIXES, HoiClipProcessor, load_image, to_rgb
+from hoiclip.vocabulary import HoiVocabulary
+
+SHIPPED_MODEL = Path(__file__).parent / "assets" / "playground" / "model"
+
+Picture = str | Path | Image.Image | np.ndarray
+
+
+class HoiDetector:
+    """A model and its processor on one device; the only face that keeps state.
+
+    Args:
+        model: a trained model; put into evaluation mode.
+        processor: its processor.
+        device: ``"cpu"``, ``"cuda"``, ...; by default the best one there is.
+        batch_size: how many pictures of equal resized size share a forward pass; by default 1 on a
+            CPU, where batches bring nothing, and 8 elsewhere.
+    """
+
+    def __init__(
+        self,
+        model: HoiClipModel,
+        processor: HoiClipProcessor,
+        *,
+        device: str | torch.device | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.processor = processor
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> HoiDetector:
+        """A detector from a model folder or hub id; ``options`` as in the constructor.
+
+        Raises:
+            HoiError: if there is no such folder or no hoiclip model in it.
+        """
+        if not Path(source).exists() and (Path(source).is_absolute() or str(source).count("/") != 1):
+            raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
+        processor = HoiClipProcessor.from_pretrained(source)
+        try:
+            model = HoiClipModel.from_pretrained(source)
+        except HoiError:
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise HoiError(f"{source}: the model there cannot be loaded ({reason}); convert or save it again") from error
+        return cls(model, processor, **options)
+
+    @property
+    def vocabulary(self) -> HoiVocabulary:
+        """What the detector is asked for."""
+        return self.processor.vocabulary
+
+    def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> HoiDetector:
+        """Ask for other interactions, trained on or not.  Raises HoiError without a tokenizer."""
+        self.model.set_vocabulary(vocabulary, tokenizer)
+        assert self.model.vocabulary is not None
+        self.processor.vocabulary = self.model.vocabulary
+        return self
+
+    @overload
+    def __call__(self, images: Picture, **options: Any) -> Detections: ...
+    @overload
+    def __call__(self, images: Sequence[Picture], **options: Any) -> list[Detections]: ...
+    def __call__(self, images: Any, **options: Any) -> Detections | list[Detections]:
+        """Triplets of one picture, or of each in a list.
+
+        A result never depends on what else is in the call: only pictures of equal resized size
+        share a batch, so none is padded.
+
+        Args:
+            images: path, Pillow image or (h, w, 3) uint8 array, or a list of them.
+            options: ``top_k`` (10), ``threshold`` (0.3, of the interaction's probability),
+                ``zero_shot_top_k`` (None; a number switches the training-free enhancement on),
+                ``nms`` (True).
+
+        Raises:
+            HoiError: if a file is no readable picture.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self._detect([_picture(images)], **options)[0]
+        return self._detect([_picture(image) for image in images], **options)
+
+    @torch.inference_mode()
+    def _detect(
+        self,
+        pictures: Sequence[Image.Image],
+        top_k: int = 10,
+        threshold: float = 0.3,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> list[Detections]:
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, picture in enumerate(pictures):
+            by_size[self.processor.resized_size(picture)].append(i)
+        results: dict[int, Detections] = {}
+        for members in by_size.values():
+            for start in range(0, len(members), self.batch_size):
+                batch = members[start : start + self.batch_size]
+                inputs = self.processor([pictures[i] for i in batch]).to(self.device)
+                outputs = self.model(**inputs)
+                sizes = [(pictures[i].height, pictures[i].width) for i in batch]
+                found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
+                for i, detections in zip(batch, found, strict=True):
+                    certain = detections.interaction_scores
+                    assert certain is not None
+                    results[i] = detections[certain >= threshold][:top_k].clipped()
+        return [results[i] for i in range(len(pictures))]
+
+    def detect_files(self, paths: Iterable[str | Path], **options: Any) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+        """Go through files one by one; the next ones are decoded while the model works.
+
+        Args:
+            paths: picture files, see :func:`find_images`.
+            options: as for calling the detector.
+
+        Yields:
+            The path, the picture and its detections; or the path, None and what is wrong with it.
+        """
+
+        def decode(path: Path) -> Image.Image | HoiError:
+            try:
+                return load_image(path)
+            except HoiError as error:
+                return error
+
+        waiting = [Path(p) for p in paths]
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = [reader.submit(decode, path) for path in waiting[:2]]
+            for i, path in enumerate(waiting):
+                picture = ahead.pop(0).result()
+                if i + 2 < len(waiting):
+                    ahead.append(reader.submit(decode, waiting[i + 2]))
+                if isinstance(picture, HoiError):
+                    yield path, None, picture
+                else:
+                    yield path, picture, self._detect([picture], **options)[0]
+
+
+def load(source: str | Path | None = None, **options: Any) -> HoiDetector:
+    """A detector, ready to be called with pictures.
+
+    Args:
+        source: a model folder or hub id.  Without one, the model that is shipped: it knows the
+            playground's drawn world only, and says so.
+        options: as for :class:`HoiDetector`.
+
+    Raises:
+        HoiError: if there is no model there.
+    """
+    if source is not None:
+        return HoiDetector.from_pretrained(source, **options)
+    if not (SHIPPED_MODEL / "config.json").is_file():
+        raise HoiError("no model is shipped with this version: name a model folder (see 'hoiclip convert --help')")
+    print(
+        "hoiclip: this is the playground model, it knows drawn scenes only; "
+        "for photographs name a model folder ('hoiclip convert --help' makes one)",
+        file=sys.stderr,
+    )
+    return HoiDetector.from_pretrained(SHIPPED_MODEL, **options)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else CUDA, else Apple's, else the CPU.
+
+    Raises:
+        HoiError: if the device asked for is not there.
+    """
+    if device is None or device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise HoiError(f"device {device!s} is not available here; use --device cpu") from error
+    return chosen
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """Picture files named directly, by folder, or by a pattern with ``*``, in order, each once.
+
+    A name that does not exist stays in the list, so that it is reported where it is read.
+
+    Raises:
+        HoiError: if a folder cannot be read or holds no pictures, or a pattern matches nothing.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            try:
+                inside = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            except OSError as error:
+                raise HoiError(f"{source}: the folder cannot be read ({error.strerror}); check permissions") from error
+            if not inside:
+                raise HoiError(f"{source}: no images in this folder; give one with JPEG, PNG or the like")
+            found += inside
+        elif glob.has_magic(str(source)) and not source.exists():
+            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file())
+            if not matches:
+                raise HoiError(f"{source}: nothing matches this pattern")
+            found += matches
+        else:
+            found.append(source)
+    return list(dict.fromkeys(found))
+
+
+def _picture(image: Picture) -> Image.Image:
+    if isinstance(image, (str, Path)):
+        return load_image(image)
+    return to_rgb(image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image)))
+
+
+# --- results on disk -------------------------------------------------------------------------------
+
+
+class DetectionLog:
+    """``detections.jsonl``: one line per image, on disk as soon as it is known.
+
+    What an earlier run wrote is kept until the first new result, and for good with ``resume``.
+
+    Args:
+        path: the file.
+        resume: keep the lines that are there and do not detect their images again.
+    """
+
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.done: set[str] = set()
+        self._started = resume
+        if resume and self.path.exists():
+            self._repair()
+
+    def _repair(self) -> None:
+        """Read what is there; a last line cut off by a crash is taken away."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                self.done.add(json.loads(line)["file_name"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise HoiError(f"{self.path}: line {number} is no result of hoiclip detect; use another --out") from error
+        if len(whole) != len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+
+    def add(self, file_name: str, detections: Detections) -> None:
+        """Append one image's result.
+
+        Raises:
+            HoiError: if it cannot be written; earlier lines stay whole.
+        """
+        line = json.dumps({"file_name": file_name, **detections.to_dict()}, ensure_ascii=False) + "\n"
+        size = self.path.stat().st_size if self._started and self.path.exists() else 0
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab" if self._started else "wb") as file:
+                file.write(line.encode())
+        except OSError as error:
+            if self._started and self.path.exists():
+                with self.path.open("r+b") as file:
+                    file.truncate(size)
+            raise HoiError(f"{self.path}: cannot be written ({error.strerror}); free some space or use another --out") from error
+        self._started = True
+        self.done.add(file_name)

@@ -1,0 +1,279 @@
+"""From a picture to what the model looks at, and back to triplets.
+
+The detector sees the whole picture (shorter side 800, longest 1333), CLIP a square of 224 cut from
+the middle of that same resized picture.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from transformers import BatchFeature, ProcessorMixin
+
+from hoiclip.data.transforms import resized_size
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.modeling import HoiClipOutput
+from hoiclip.postprocessing import rank_batch, training_free_enhancement
+from hoiclip.vocabulary import HoiVocabulary
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"])
+
+# Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
+EXTREME_RATIO = 20
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """The picture in a file as upright RGB, whatever its mode; the first frame of an animation.
+
+    Raises:
+        HoiError: if the file is missing, empty, truncated, no picture, or too large to be decoded.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return to_rgb(image)
+    except FileNotFoundError:
+        raise HoiError(f"{path}: no such image; check the path") from None
+    except IsADirectoryError:
+        raise HoiError(f"{path}: is a folder, not an image; give a file inside it") from None
+    except PermissionError:
+        raise HoiError(f"{path}: may not be read; check its permissions") from None
+    except UnidentifiedImageError:
+        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read"
+        raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
+    except Image.DecompressionBombError:
+        raise HoiError(f"{path}: has too many pixels to be decoded safely; make it smaller first") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as upright 8-bit RGB: EXIF rotation applied, transparency on white, 16-bit
+    and floating point scaled to 8 bits, CMYK, grey and palettes converted."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        pixels = np.asarray(image, dtype=np.float64)
+        top = 255.0 if pixels.max(initial=0) <= 255 else 65535.0
+        if image.mode == "F" and pixels.max(initial=0) <= 1:
+            top = 1.0
+        image = Image.fromarray(np.clip(pixels / top * 255, 0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")
+
+
+# --- two views of one picture ----------------------------------------------------------------------
+
+
+def detector_image(image: Image.Image, shortest_edge: int = 800, longest_edge: int = 1333) -> Image.Image:
+    """The picture at the detector's size (Pillow bilinear), still 8-bit RGB."""
+    width, height = image.size
+    height, width = resized_size((height, width), shortest_edge, longest_edge)
+    return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def detector_view(image: Image.Image, shortest_edge: int = 800, longest_edge: int = 1333) -> torch.Tensor:
+    """(3, h, w) float32: resized to the detector's size and ImageNet-normalised."""
+    return _normalised(detector_image(image, shortest_edge, longest_edge), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def clip_view(image: Image.Image, size: int = 224) -> torch.Tensor:
+    """(3, size, size) float32: shorter side to ``size`` (Pillow bicubic), middle square, CLIP-normalised.
+
+    The published pipeline hands in the picture at the detector's size (:func:`detector_image`).
+    """
+    width, height = image.size
+    if max(width, height) > EXTREME_RATIO * min(width, height):
+        shorter = min(width, height)
+        left, top = (width - shorter) / 2, (height - shorter) / 2
+        box = (left, top, left + shorter, top + shorter)
+        return _normalised(image.resize((size, size), Image.Resampling.BICUBIC, box=box), CLIP_MEAN, CLIP_STD)
+    if width <= height:
+        width, height = size, int(size * height / width)
+    else:
+        width, height = int(size * width / height), size
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return _normalised(image.crop((left, top, left + size, top + size)), CLIP_MEAN, CLIP_STD)
+
+
+def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # (h, w, 3) -> (3, h, w)
+    values = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return values.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
+
+
+def pad_together(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views (3, h, w) to one batch, zeros at the bottom and right.
+
+    Returns:
+        pixel_values (B, 3, H, W) and pixel_mask (B, H, W) int64, 1 on the image and 0 on padding.
+    """
+    height, width = max(v.shape[1] for v in views), max(v.shape[2] for v in views)
+    pixel_values = torch.zeros(len(views), 3, height, width)
+    pixel_mask = torch.zeros(len(views), height, width, dtype=torch.int64)
+    for values, mask, view in zip(pixel_values, pixel_mask, views, strict=True):
+        values[:, : view.shape[1], : view.shape[2]] = view
+        mask[: view.shape[1], : view.shape[2]] = 1
+    return pixel_values, pixel_mask
+
+
+# --- both ways -------------------------------------------------------------------------------------
+
+
+class HoiClipProcessor(ProcessorMixin):
+    """Pictures to model inputs, model outputs to :class:`Detections`.
+
+    Args:
+        vocabulary: what the model's columns mean.
+        shortest_edge, longest_edge: the detector's size in pixels.
+        clip_size: side of CLIP's square in pixels.
+        zero_shot_top_k: default K of the training-free enhancement, None for none.
+    """
+
+    def __init__(
+        self,
+        vocabulary: HoiVocabulary | str = "hico",
+        shortest_edge: int = 800,
+        longest_edge: int = 1333,
+        clip_size: int = 224,
+        zero_shot_top_k: int | None = 10,
+    ) -> None:
+        self.vocabulary = HoiVocabulary.coerce(vocabulary)
+        self.shortest_edge = shortest_edge
+        self.longest_edge = longest_edge
+        self.clip_size = clip_size
+        self.zero_shot_top_k = zero_shot_top_k
+        super().__init__()
+
+    def views(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+        """One picture to the detector's view (3, h, w) and CLIP's (3, s, s)."""
+        image = detector_image(to_rgb(image), self.shortest_edge, self.longest_edge)
+        return _normalised(image, IMAGENET_MEAN, IMAGENET_STD), clip_view(image, self.clip_size)
+
+    def resized_size(self, image: Image.Image) -> tuple[int, int]:
+        """(height, width) of the detector's view; pictures of equal size can share a batch unpadded."""
+        return resized_size((image.height, image.width), self.shortest_edge, self.longest_edge)
+
+    def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+        """Model inputs of one or more pictures.
+
+        Args:
+            images: a Pillow image, an (h, w, 3) uint8 array, or a list of them.
+            return_tensors: ``"pt"`` or ``"np"``.
+
+        Returns:
+            ``pixel_values`` (B, 3, H, W), ``pixel_mask`` (B, H, W), ``clip_pixel_values`` (B, 3, s, s).
+        """
+        listed = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not listed:
+            raise HoiError("no image given: pass at least one")
+        pictures = [i if isinstance(i, Image.Image) else Image.fromarray(np.asarray(i)) for i in listed]
+        detector, clip = zip(*(self.views(picture) for picture in pictures), strict=True)
+        pixel_values, pixel_mask = pad_together(detector)
+        data = {"pixel_values": pixel_values, "pixel_mask": pixel_mask, "clip_pixel_values": torch.stack(clip)}
+        if return_tensors == "np":
+            return BatchFeature({name: tensor.numpy() for name, tensor in data.items()})
+        return BatchFeature(data)
+
+    def post_process(
+        self,
+        outputs: HoiClipOutput,
+        target_sizes: Sequence[tuple[int, int]],
+        top_k: int = 100,
+        threshold: float = 0.0,
+        zero_shot_top_k: int | None = 10,
+        nms: bool = True,
+        vocabulary: HoiVocabulary | None = None,
+    ) -> list[Detections]:
+        """Score fusion (Eq. 20-21), the best ``top_k`` triplets, triplet NMS; one result per image.
+
+        Args:
+            outputs: of the model, in evaluation mode.
+            target_sizes: (height, width) of each original picture, in pixels.
+            top_k: how many triplets to keep before NMS.
+            threshold: least fused score.
+            zero_shot_top_k: K of Eq. 17, or None to leave the training-free enhancement out.
+            nms: drop near copies (threshold 0.7).
+            vocabulary: if other than the processor's own.
+
+        Raises:
+            ValueError: if sizes and outputs do not match.
+        """
+        words = vocabulary or self.vocabulary
+        human_boxes, object_boxes = outputs.human_boxes.float(), outputs.object_boxes.float()
+        if len(target_sizes) != len(human_boxes):
+            raise ValueError(f"{len(target_sizes)} target sizes for {len(human_boxes)} images")
+        if outputs.interaction_logits.shape[-1] != words.num_interactions:
+            raise ValueError(
+                f"the model scores {outputs.interaction_logits.shape[-1]} interactions but the vocabulary "
+                f"{words.name!r} has {words.num_interactions}: pass the model's vocabulary"
+            )
+        interaction_scores = outputs.interaction_logits.float().sigmoid()
+        enhancement = None
+        if zero_shot_top_k is not None and outputs.zero_shot_logits is not None:
+            enhancement = training_free_enhancement(outputs.zero_shot_logits.float(), zero_shot_top_k)
+        scale = torch.tensor([(w, h, w, h) for h, w in target_sizes]).to(human_boxes)[:, None]  # (B, 1, 4)
+        found = rank_batch(
+            _corners(human_boxes) * scale,
+            _corners(object_boxes) * scale,
+            outputs.object_logits.float().sigmoid(),
+            interaction_scores,
+            words,
+            top_k=top_k,
+            nms_threshold=0.7 if nms else None,
+            image_sizes=[(int(h), int(w)) for h, w in target_sizes],
+            enhancement=enhancement,
+        )
+        return [d.above(threshold) if threshold > 0 else d for d in found]
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON types; the vocabulary has its own file."""
+        names = ("shortest_edge", "longest_edge", "clip_size", "zero_shot_top_k")
+        return {"processor_class": type(self).__name__, **{name: getattr(self, name) for name in names}}
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Write processor_config.json and vocabulary.json."""
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        self.vocabulary.save(save_directory)
+        return files
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> HoiClipProcessor:
+        """Load what :meth:`save_pretrained` wrote, from a folder or hub id.
+
+        Raises:
+            HoiError: if there is no processor or vocabulary there.
+        """
+        try:
+            settings, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            raise HoiError(
+                f"{pretrained_model_name_or_path}: no hoiclip model there; give a folder that hoiclip wrote"
+            ) from error
+        settings.pop("processor_class", None)
+        return cls(vocabulary=HoiVocabulary.from_pretrained(pretrained_model_name_or_path), **settings)
+
+
+def _corners(boxes: torch.Tensor) -> torch.Tensor:
+    """cxcywh -> xyxy, last axis."""
+    centre, size = boxes.split(2, dim=-1)
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)

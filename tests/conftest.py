@@ -1,0 +1,30 @@
+"""Shared by all tests: where reference material lies, and a tokenizer made once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a CLIP tokenizer that knows every byte and no merges."""
+    from tiny import tiny_tokenizer
+
+    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The full-size reference material; tests that need it are marked slow."""
+    if not SHARED.is_dir():
+        pytest.skip("the full-size reference material is not here")
+    return SHARED
