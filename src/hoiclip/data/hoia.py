@@ -192,7 +192,8 @@ def parse_json(text: str, path: str | Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise HoiError(
-            f"{path}: line {error.lineno} is not valid JSON (column {error.colno}: {error.msg}); correct or re-download it"
+            f"{path}: line {error.lineno} is not valid JSON (column {error.colno}: {error.msg}); "
+            "correct or download it again"
         ) from error
     except RecursionError as error:
         raise HoiError(f"{path}: is nested too deeply for an annotation file; give the right file") from error
@@ -336,8 +337,8 @@ class _EntryReader:
 
     def _label(self, annotation: dict[str, Any], kind: int, position: int) -> tuple[int, int] | None:
         """(verb id, hoi id) of one pair; an explicit hoi_category_id wins over the verb."""
-        if "hoi_category_id" in annotation:
-            hoi = annotation["hoi_category_id"]
+        if annotation.get("hoi_category_id") is not None:
+            hoi = _key(annotation["hoi_category_id"])
             if not isinstance(hoi, int) or not 1 <= hoi <= len(self.vocabulary.interactions):
                 count = len(self.vocabulary.interactions)
                 self._defect("id out of range", "pair", position, f"hoi_category_id {hoi!r} is not in 1..{count}")

@@ -6,6 +6,18 @@ published code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.errors import HoiError
+
+Sample: TypeAlias = tuple[Image.Image, AnnotatedImage]  # boxes in the pixels of the picture
+
 
 def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None = 1333) -> tuple[int, int]:
     """The size a picture is resized to, by DETR's rule.
@@ -28,3 +40,168 @@ def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None 
     if width < height:
         return max(1, int(shorter * height / width)), max(1, shorter)
     return max(1, shorter), max(1, int(shorter * width / height))
+
+
+# --- one step each: a picture and its annotation in, both out --------------------------------------
+
+
+def flip(image: Image.Image, annotation: AnnotatedImage) -> Sample:
+    """Mirror left and right."""
+    x1, y1, x2, y2 = annotation.boxes.T
+    boxes = np.stack([image.width - x2, y1, image.width - x1, y2], axis=1)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), replace(annotation, boxes=boxes, size=_size(image))
+
+
+def jitter(
+    image: Image.Image, brightness: float, contrast: float, saturation: float, order: Sequence[int]
+) -> Image.Image:
+    """Scale brightness, contrast and saturation (1 = as it is) in the given order of 0, 1 and 2."""
+    steps = (
+        (ImageEnhance.Brightness, brightness),
+        (ImageEnhance.Contrast, contrast),
+        (ImageEnhance.Color, saturation),
+    )
+    for step in order:
+        enhance, factor = steps[step]
+        image = enhance(image).enhance(factor)
+    return image
+
+
+def resize(image: Image.Image, annotation: AnnotatedImage, size: tuple[int, int]) -> Sample:
+    """Bring the picture to (height, width) with Pillow's bilinear filter; boxes scale along."""
+    height, width = size
+    scale = np.array([width / image.width, height / image.height] * 2)
+    annotation = replace(annotation, boxes=annotation.boxes * scale, size=size)
+    return image.resize((width, height), Image.Resampling.BILINEAR), annotation
+
+
+def crop(image: Image.Image, annotation: AnnotatedImage, top: int, left: int, height: int, width: int) -> Sample:
+    """Cut out a window.  Boxes are cut to it; those with no area left go, and their pairs with them."""
+    boxes = annotation.boxes - np.array([left, top, left, top])
+    annotation = replace(annotation, boxes=boxes, size=(height, width))
+    return image.crop((left, top, left + width, top + height)), clip_boxes(annotation, (height, width))
+
+
+def clip_boxes(annotation: AnnotatedImage, size: tuple[int, int]) -> AnnotatedImage:
+    """Cut boxes to a picture of (height, width) pixels and drop those with no area left."""
+    height, width = size
+    boxes = np.clip(annotation.boxes, 0, np.array([width, height, width, height]))
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return keep_boxes(replace(annotation, boxes=boxes, size=size), kept)
+
+
+def keep_boxes(annotation: AnnotatedImage, kept: np.ndarray) -> AnnotatedImage:
+    """Drop boxes and every pair that lost one.
+
+    Args:
+        annotation: n boxes.
+        kept: (n,) bool.
+    """
+    if kept.all():
+        return annotation
+    rows = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last row answers for "no object", -1
+    there = np.append(kept, True)
+    whole = there[annotation.pairs].all(axis=1)
+    return replace(
+        annotation,
+        boxes=annotation.boxes[kept],
+        object_ids=annotation.object_ids[kept],
+        pairs=rows[annotation.pairs[whole]],
+        hoi_ids=annotation.hoi_ids[whole],
+        verb_ids=None if annotation.verb_ids is None else annotation.verb_ids[whole],
+    )
+
+
+def normalised_cxcywh(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(n, 4) xyxy pixels -> (n, 4) centre x, centre y, width, height as fractions of (height, width)."""
+    x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
+    height, width = size
+    return np.stack([(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height], axis=1)
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    return image.height, image.width
+
+
+# --- the augmentation of training ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingAugmentation:
+    """Flip, colour jitter, then resize or resize-crop-resize, each drawn from the generator given.
+
+        image, annotation = TrainingAugmentation()(image, annotation, np.random.default_rng(0))
+
+    Same generator state, same result.  The defaults are those of the published training script;
+    small pictures want smaller numbers.
+
+    Attributes:
+        flip_probability: how often a picture is mirrored.
+        jitter: brightness, contrast and saturation factors are uniform in 1 - jitter .. 1 + jitter.
+        scales: shorter sides to choose from, pixels.
+        longest: limit of the longer side, pixels.
+        crop_probability: how often a window is cut out before the last resize.
+        crop_scales: shorter sides to choose from before cutting, without a limit on the longer one.
+        crop_range: smallest and largest side of the window, pixels; width and height are independent.
+    """
+
+    flip_probability: float = 0.5
+    jitter: float = 0.4
+    scales: tuple[int, ...] = tuple(range(480, 801, 32))
+    longest: int | None = 1333
+    crop_probability: float = 0.5
+    crop_scales: tuple[int, ...] = (400, 500, 600)
+    crop_range: tuple[int, int] = (384, 600)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.flip_probability <= 1 and 0 <= self.crop_probability <= 1):
+            raise HoiError("augmentation: probabilities lie between 0 and 1")
+        if not 0 <= self.jitter <= 1:
+            raise HoiError(f"augmentation: jitter must lie between 0 and 1, not {self.jitter}")
+        if not self.scales or not self.crop_scales or min(*self.scales, *self.crop_scales, *self.crop_range) < 1:
+            raise HoiError("augmentation: scales and crop sizes are lists of at least one positive number of pixels")
+
+    def __call__(self, image: Image.Image, annotation: AnnotatedImage, rng: np.random.Generator) -> Sample:
+        """Augment one picture.
+
+        Args:
+            image: RGB.
+            annotation: boxes in its pixels.
+            rng: where all choices come from.
+        """
+        if rng.random() < self.flip_probability:
+            image, annotation = flip(image, annotation)
+        factors = rng.uniform(1 - self.jitter, 1 + self.jitter, size=3)
+        order = rng.permutation(3)
+        if self.jitter:
+            image = jitter(image, *factors.tolist(), order=order.tolist())
+        if rng.random() < self.crop_probability:
+            image, annotation = resize(
+                image, annotation, resized_size(_size(image), _pick(self.crop_scales, rng), None)
+            )
+            image, annotation = self._crop(image, annotation, rng)
+        return resize(image, annotation, resized_size(_size(image), _pick(self.scales, rng), self.longest))
+
+    def _crop(self, image: Image.Image, annotation: AnnotatedImage, rng: np.random.Generator) -> Sample:
+        low, high = self.crop_range
+        width = int(rng.integers(min(low, image.width), min(high, image.width) + 1))
+        height = int(rng.integers(min(low, image.height), min(high, image.height) + 1))
+        top = int(rng.integers(image.height - height + 1))
+        left = int(rng.integers(image.width - width + 1))
+        return crop(image, annotation, top, left, height, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedResize:
+    """The size evaluation uses and nothing else, in the place of :class:`TrainingAugmentation`."""
+
+    shorter: int = 800
+    longest: int | None = 1333
+
+    def __call__(self, image: Image.Image, annotation: AnnotatedImage, rng: np.random.Generator) -> Sample:
+        """Resize; ``rng`` is not used."""
+        return resize(image, annotation, resized_size(_size(image), self.shorter, self.longest))
+
+
+def _pick(choices: Sequence[int], rng: np.random.Generator) -> int:
+    return choices[int(rng.integers(len(choices)))]
