@@ -109,7 +109,7 @@ def rank_batch(
     fused = fuse_scores(interaction_scores, object_scores, vocabulary)  # (B, N, K)
     if enhancement is not None:
         fused += _numpy(enhancement)[:, None]
-    image, query, hoi_ids, scores = _highest(fused, top_k)  # (M,) each, image by image, best first
+    image, query, hoi_ids, scores = highest_scores(fused, top_k)  # (M,) each, image by image, best first
     human, object_ = human_boxes[image, query], object_boxes[image, query]  # (M, 4)
     if nms_threshold is not None:
         group = image * vocabulary.num_interactions + hoi_ids
@@ -284,7 +284,7 @@ def _earlier_in_group(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return later, later - 1 - countdown
 
 
-def _highest(fused: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def highest_scores(fused: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The ``top_k`` best entries of each image, by index, ties to the lower index.
 
     Sorting all N*K entries of an image would cost more than everything else.  The entries are cut

@@ -1,10 +1,22 @@
 """Evaluation by every published protocol; ``docs/protocols.md`` states them."""
 
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
+from hoiclip.evaluation.vcoco import VcocoEvaluator, VcocoResult, evaluate_vcoco, evaluate_vcoco_records
+from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult, evaluate_vcoco_pairwise, rank_verbs
+from hoiclip.evaluation.vcoco_truth import VcocoImage, load_vcoco_ground_truth
 
 __all__ = [
     "HicoDetEvaluator",
     "HicoDetResult",
+    "VcocoEvaluator",
+    "VcocoImage",
+    "VcocoPairwiseResult",
+    "VcocoResult",
     "evaluate_hicodet",
+    "evaluate_vcoco",
+    "evaluate_vcoco_pairwise",
+    "evaluate_vcoco_records",
+    "load_vcoco_ground_truth",
+    "rank_verbs",
     "sweep_enhancement",
 ]
