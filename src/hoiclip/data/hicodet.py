@@ -1,0 +1,220 @@
+"""HICO-DET from what a user has: the official ``anno_bbox.mat`` or the JSON form, found under one folder.
+
+    train = load_hicodet("data/hicodet", "train")
+    prepare_hicodet("data/hicodet", archive="hico_20160224_det.tar.gz")
+
+Chao et al., *Learning to Detect Human-Object Interactions* (WACV 2018).  Coordinates are pixel
+positions counted from 1, both ends inside the box, exactly as annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.archives import download, unpack
+from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
+from hoiclip.data.hoia import Defect, HoiaContent, load_hoia
+from hoiclip.errors import HoiError
+from hoiclip.vocabulary import HoiVocabulary
+
+SPLITS = ("train", "test")
+MAT_FILE = "anno_bbox.mat"
+JSON_FILES = {"train": "trainval_hico.json", "test": "test_hico.json"}
+IMAGE_FOLDERS = {"train": "train2015", "test": "test2015"}
+
+
+def find_hicodet(root: str | Path) -> DatasetFolder:
+    """Look for HICO-DET at or below ``root``: the JSON form where there is one, else ``anno_bbox.mat``.
+
+    Raises:
+        HoiError: no such folder, or neither form in it.
+    """
+    root = existing_folder(root)
+    files = find_files(root, {MAT_FILE, *JSON_FILES.values()})
+    annotations = {split: files.get(name, files.get(MAT_FILE)) for split, name in JSON_FILES.items()}
+    if not any(annotations.values()):
+        raise HoiError(
+            f"{root}: holds no HICO-DET annotations ({MAT_FILE}, or {' and '.join(JSON_FILES.values())}); "
+            "give the folder of the unpacked release, or unpack one with `hoiclip data prepare hicodet`"
+        )
+    folders = find_folders(root, set(IMAGE_FOLDERS.values()))
+    return DatasetFolder(
+        kind="hicodet",
+        root=root,
+        vocabulary=HoiVocabulary.from_name("hico"),
+        annotations={split: path for split, path in annotations.items() if path},
+        images={split: (folders[name],) for split, name in IMAGE_FOLDERS.items() if name in folders},
+    )
+
+
+def load_hicodet(root: str | Path, split: str) -> list[AnnotatedImage]:
+    """The annotated images of ``"train"`` or ``"test"`` found at or below ``root``.
+
+    Raises:
+        HoiError: not found, damaged, or an id out of range.
+    """
+    path = find_hicodet(root).source(split)
+    if path.name == MAT_FILE:
+        return read_anno_bbox(path, split).images
+    return load_hoia(path, "hico")
+
+
+# --- the official Matlab file ----------------------------------------------------------------------
+
+
+def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
+    """Read ``bbox_train`` or ``bbox_test`` of the official Matlab file.
+
+    A box that comes again with the same class in one image is stored once; boxes are in the order
+    of their first appearance, person before object.  Corners in the wrong order are swapped and
+    noted as a defect; boxes that leave the image are kept as they are.
+
+    Args:
+        path: ``anno_bbox.mat``.
+        split: ``"train"`` or ``"test"``.
+
+    Raises:
+        HoiError: missing, cut off, not this file, or a connection that points nowhere.
+    """
+    path = Path(path)
+    if split not in SPLITS:
+        raise HoiError(f"{path}: has no split {split!r}: choose one of {', '.join(SPLITS)}")
+    variable = f"bbox_{split}"
+    try:
+        content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True, variable_names=[variable])
+    except FileNotFoundError as error:
+        raise HoiError(f"{path}: no such file; give the {MAT_FILE} of the HICO-DET release") from error
+    except Exception as error:  # scipy raises whatever the damage leads to
+        raise HoiError(
+            f"{path}: is damaged, cut off or no Matlab 5 file ({_first_line(error)}); download HICO-DET again"
+        ) from error
+    if variable not in content:
+        raise HoiError(f"{path}: holds no variable {variable!r}; give the {MAT_FILE} of the HICO-DET release")
+    reader = _MatReader(path, HoiVocabulary.from_name("hico"))
+    for record in _records(content[variable]):
+        reader.read(record)
+    return reader.content
+
+
+class _MatReader:
+    """Reads one image record after the other."""
+
+    def __init__(self, path: Path, vocabulary: HoiVocabulary) -> None:
+        self.path, self.vocabulary, self.content = path, vocabulary, HoiaContent()
+
+    def read(self, record: Any) -> None:
+        at, name = len(self.content.images), str(getattr(record, "filename", "?"))
+        rows: dict[tuple[float, ...], int] = {}  # (x1, y1, x2, y2, class) -> position of the box
+        pairs: list[tuple[int, int]] = []
+        hoi_ids: list[int] = []
+        try:
+            for hoi in _records(record.hoi):
+                hoi_id = int(hoi.id) - 1
+                if not 0 <= hoi_id < self.vocabulary.num_interactions:
+                    raise HoiError(f"interaction id {hoi_id + 1} is not in 1..{self.vocabulary.num_interactions}")
+                if np.size(hoi.invis) and int(np.ravel(hoi.invis)[0]):
+                    continue  # true of the image, but nobody sees where
+                humans, objects = list(_records(hoi.bboxhuman)), list(_records(hoi.bboxobject))
+                for human, obj in np.asarray(hoi.connection, dtype=np.int64).reshape(-1, 2).tolist():
+                    if not (1 <= human <= len(humans) and 1 <= obj <= len(objects)):
+                        raise HoiError(
+                            f"interaction {hoi_id + 1} connects person {human} of {len(humans)} "
+                            f"with object {obj} of {len(objects)}"
+                        )
+                    boxes = (
+                        (humans[human - 1], self.vocabulary.person_id),
+                        (
+                            objects[obj - 1],
+                            int(self.vocabulary.object_ids[hoi_id]),
+                        ),
+                    )
+                    pair = [rows.setdefault((*_corners(box), kind), len(rows)) for box, kind in boxes]
+                    pairs.append((pair[0], pair[1]))
+                    hoi_ids.append(hoi_id)
+            size = (int(record.size.height), int(record.size.width))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise HoiError(f"{self.path}: image {at} ({name}): {error}; download HICO-DET again") from error
+        self._append(at, name, rows, pairs, hoi_ids, size)
+
+    def _append(
+        self,
+        at: int,
+        name: str,
+        rows: dict[tuple[float, ...], int],
+        pairs: list[tuple[int, int]],
+        hoi_ids: list[int],
+        size: tuple[int, int],
+    ) -> None:
+        table = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
+        boxes = table[:, :4]
+        for i in np.flatnonzero((boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3])).tolist():
+            detail = f"{boxes[i].tolist()} has its corners in the wrong order and was turned round"
+            self.content.defects.append(Defect("corners swapped", name, at, "box", i, detail))
+        boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+        self.content.images.append(
+            AnnotatedImage(
+                file_name=name,
+                boxes=boxes,
+                object_ids=table[:, 4].astype(np.int64),
+                pairs=np.array(pairs, dtype=np.int64),
+                hoi_ids=np.array(hoi_ids, dtype=np.int64),
+                size=size,
+            )
+        )
+
+
+def _records(value: Any) -> Iterable[Any]:
+    """A struct array that scipy squeezed: many records, a single one, or none."""
+    return np.ravel(np.asarray(value, dtype=object)) if isinstance(value, np.ndarray) else iter([value])
+
+
+def _corners(box: Any) -> Iterator[float]:
+    """x1, y1, x2, y2, by name: the file stores x1, x2, y1, y2."""
+    corners = [float(box.x1), float(box.y1), float(box.x2), float(box.y2)]
+    if not np.isfinite(corners).all():
+        raise ValueError(f"a box has the corners {corners}")
+    return iter(corners)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# --- hoiclip data prepare hicodet ------------------------------------------------------------------
+
+
+def prepare_hicodet(
+    root: str | Path, archive: str | Path | None = None, url: str | None = None, sha256: str | None = None
+) -> DatasetFolder:
+    """Bring HICO-DET under ``root`` unless it is there: download, verify, unpack, find.
+
+    The command line follows this with :func:`hoiclip.data.check.check`.
+
+    Args:
+        root: folder for the dataset, made if it does not exist.
+        archive: the release as ``.tar``, ``.tar.gz`` or ``.zip``.
+        url: where to download the archive from; continues a download that was cut off.
+        sha256: expected checksum of the archive.
+
+    Raises:
+        HoiError: nothing to prepare from, a failed or wrong download, an archive that is damaged or
+            wants to write outside ``root``, or no HICO-DET inside.  Nothing half-written stays, save
+            the ``.part`` file of a download that can be continued.
+    """
+    root = Path(root)
+    try:
+        return find_hicodet(root)
+    except HoiError:
+        if archive is None and url is None:
+            raise
+    if url is not None:
+        archive = download(url, root, sha256=sha256)
+    assert archive is not None
+    unpack(archive, root, sha256=None if url is not None else sha256)
+    return find_hicodet(root)
