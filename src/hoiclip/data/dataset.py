@@ -39,11 +39,12 @@ class ImageFolder(Sequence[Sample]):
 
     Args:
         annotations: what is in the images.
-        folder: where ``file_name`` is found.
+        folders: where ``file_name`` is found; of several folders the first that has it.
     """
 
-    def __init__(self, annotations: Sequence[AnnotatedImage], folder: str | Path) -> None:
-        self.annotations, self.folder = list(annotations), Path(folder)
+    def __init__(self, annotations: Sequence[AnnotatedImage], folders: str | Path | Sequence[str | Path]) -> None:
+        self.annotations = list(annotations)
+        self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -55,7 +56,8 @@ class ImageFolder(Sequence[Sample]):
             HoiError: missing or damaged picture.
         """
         annotation = self.annotations[index]
-        return read_picture(self.folder / annotation.file_name), annotation
+        paths = [folder / annotation.file_name for folder in self.folders]
+        return read_picture(next((path for path in paths if path.exists()), paths[0])), annotation
 
 
 def read_picture(path: str | Path) -> Image.Image:

@@ -10,6 +10,7 @@ positions counted from 1, both ends inside the box, exactly as annotated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from hoiclip.vocabulary import HoiVocabulary
 
 SPLITS = ("train", "test")
 MAT_FILE = "anno_bbox.mat"
-JSON_FILES = {"train": "trainval_hico.json", "test": "test_hico.json"}
+JSON_FILES = {
+    "train": ("trainval_hico.json", "hico_train_hoia.json"),
+    "test": ("test_hico.json", "hico_test_hoia.json"),
+}
 IMAGE_FOLDERS = {"train": "train2015", "test": "test2015"}
 
 
@@ -36,11 +40,14 @@ def find_hicodet(root: str | Path) -> DatasetFolder:
         HoiError: no such folder, or neither form in it.
     """
     root = existing_folder(root)
-    files = find_files(root, {MAT_FILE, *JSON_FILES.values()})
-    annotations = {split: files.get(name, files.get(MAT_FILE)) for split, name in JSON_FILES.items()}
+    files = find_files(root, {MAT_FILE, *chain.from_iterable(JSON_FILES.values())})
+    annotations = {
+        split: next((files[name] for name in (*names, MAT_FILE) if name in files), None)
+        for split, names in JSON_FILES.items()
+    }
     if not any(annotations.values()):
         raise HoiError(
-            f"{root}: holds no HICO-DET annotations ({MAT_FILE}, or {' and '.join(JSON_FILES.values())}); "
+            f"{root}: holds no HICO-DET annotations ({MAT_FILE}, or trainval_hico.json and test_hico.json); "
             "give the folder of the unpacked release, or unpack one with `hoiclip data prepare hicodet`"
         )
     folders = find_folders(root, set(IMAGE_FOLDERS.values()))

@@ -1,0 +1,164 @@
+"""One door to all datasets: a folder, or a single annotation file, to annotated images.
+
+source = open_dataset("data/hicodet")            # or "data/vcoco", "my_data", "test_hico.json"
+samples = source.samples("train")                # (picture, annotation) by index
+image, annotation = source.sample("test", "HICO_test2015_00000001.jpg")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.custom import find_custom
+from hoiclip.data.dataset import ImageFolder
+from hoiclip.data.folders import DatasetFolder
+from hoiclip.data.hicodet import MAT_FILE, find_hicodet, load_hicodet, read_anno_bbox
+from hoiclip.data.hoia import HoiaContent, load_hoia, parse_hoia, parse_json, read_json_text
+from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, load_vcoco, read_official
+from hoiclip.errors import HoiError
+from hoiclip.vocabulary import HoiVocabulary
+
+FINDERS = {"custom": find_custom, "hicodet": find_hicodet, "vcoco": find_vcoco}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset: knows its files, reads a split when asked."""
+
+    files: DatasetFolder
+    box_format: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``"hicodet"``, ``"vcoco"`` or ``"custom"``."""
+        return self.files.kind
+
+    @property
+    def vocabulary(self) -> HoiVocabulary:
+        return self.files.vocabulary
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.files.annotations)
+
+    def load(self, split: str) -> list[AnnotatedImage]:
+        """All annotated images of a split.
+
+        Raises:
+            HoiError: damaged file, or the first id or box that is wrong.
+        """
+        path = self.files.source(split)
+        if path.name == MAT_FILE:
+            return load_hicodet(self.files.root, split)
+        if self.kind == "vcoco" and path.name.removesuffix(".gz") in OFFICIAL_FILES.values():
+            return load_vcoco(self.files.root, split)
+        return load_hoia(path, self.vocabulary, box_format=self.box_format)
+
+    def read(self, split: str) -> HoiaContent:
+        """A split and everything wrong with it; raises HoiError only where nothing can be read."""
+        path = self.files.source(split)
+        if path.name == MAT_FILE:
+            return read_anno_bbox(path, split)
+        if self.kind == "vcoco" and path.name.removesuffix(".gz") in OFFICIAL_FILES.values():
+            return read_official(self.files, split)
+        data = parse_json(read_json_text(path), path)
+        return parse_hoia(data, self.vocabulary, path, box_format=self.box_format)
+
+    def samples(self, split: str, annotations: Sequence[AnnotatedImage] | None = None) -> ImageFolder:
+        """Pictures and annotations of a split, or of a training view of it.
+
+        Raises:
+            HoiError: as :meth:`load`, or no image folder was found.
+        """
+        folders = self.files.images.get(split)
+        if not folders:
+            raise HoiError(f"{self.files.root}: the images of split {split!r} are not there; docs/data.md shows where")
+        return ImageFolder(self.load(split) if annotations is None else annotations, folders)
+
+    def sample(self, split: str | None, which: int | str) -> tuple[Image.Image, AnnotatedImage]:
+        """One picture and its annotation, for ``hoiclip data show``.
+
+        Args:
+            split: None for the first the dataset has.
+            which: position in the split or file name.
+
+        Raises:
+            HoiError: no such image.
+        """
+        split = split or self.splits[0]
+        samples = self.samples(split)
+        names = [annotation.file_name for annotation in samples.annotations]
+        if isinstance(which, str) and which in names:
+            which = names.index(which)
+        if isinstance(which, str) and not which.isdecimal() or not 0 <= int(which) < len(names):
+            raise HoiError(
+                f"{self.files.root}: split {split!r} has no image {which!r}: give 0..{len(names) - 1} or a file name"
+            )
+        return samples[int(which)]
+
+
+def open_dataset(
+    source: str | Path,
+    *,
+    kind: str | None = None,
+    vocabulary: HoiVocabulary | str | Path | None = None,
+    images: str | Path | None = None,
+    box_format: str | None = None,
+) -> Dataset:
+    """Open a dataset folder of any known layout, or a single annotation file.
+
+    Args:
+        source: folder, ``.json[.gz]`` in the JSON form, or ``anno_bbox.mat``.
+        kind: ``"hicodet"``, ``"vcoco"`` or ``"custom"``; None finds out.
+        vocabulary: instead of the dataset's own; single files are read as HICO-DET without it.
+        images: image folder, instead of the one found beside the annotations.
+        box_format: ``"xyxy"`` or ``"xywh"`` for the JSON form; None takes what the file says.
+
+    Raises:
+        HoiError: nothing known there.
+    """
+    source = Path(source)
+    files = _single_file(source, vocabulary) if source.is_file() else _folder(source, kind)
+    own = files.vocabulary if vocabulary is None else HoiVocabulary.coerce(vocabulary)
+    folders = files.images
+    if images is not None:
+        if not Path(images).is_dir():
+            raise HoiError(f"{images}: no such image folder")
+        folders = dict.fromkeys(files.annotations, (Path(images),))
+    return Dataset(DatasetFolder(files.kind, files.root, own, files.annotations, folders, files.companions), box_format)
+
+
+def _single_file(path: Path, vocabulary: HoiVocabulary | str | Path | None) -> DatasetFolder:
+    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else "hico")
+    kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
+    if path.name == MAT_FILE:
+        return DatasetFolder(kind, path, own, {"train": path, "test": path})
+    name = path.name.removesuffix(".gz").removesuffix(".json")
+    words = name.replace("-", "_").split("_")
+    split = next((s for s in ("trainval", "train", "val", "validation", "test") if s in words), name)
+    split = "train" if (kind, split) == ("hicodet", "trainval") else split
+    return DatasetFolder(kind, path, own, {split: path})
+
+
+def _folder(root: Path, kind: str | None) -> DatasetFolder:
+    if kind is not None:
+        if kind not in FINDERS:
+            raise HoiError(f"unknown kind of dataset {kind!r}: choose one of {', '.join(FINDERS)}")
+        return FINDERS[kind](root)
+    if not root.is_dir():
+        raise HoiError(f"{root}: no such file or folder; give a dataset folder or an annotation file")
+    for find in FINDERS.values():
+        try:
+            return find(root)
+        except HoiError as error:
+            complaint = error
+            if find is find_custom and any((root / name).exists() for name in ("vocabulary.yaml", "vocabulary.yml")):
+                raise
+    raise HoiError(
+        f"{root}: holds no HICO-DET, V-COCO or custom dataset; docs/data.md shows the layouts"
+    ) from complaint
