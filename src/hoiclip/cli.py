@@ -1,18 +1,25 @@
 """The command line: one function per command, each reads arguments, calls, prints.
 
     hoiclip detect photos/ --model model/ --out found/
+
+A complaint about what the user gave is one sentence on stderr and exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers.utils import logging as transformers_logging
 
 from hoiclip.errors import HoiError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -24,13 +31,17 @@ INTERRUPTED = 130
 def detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="pictures, folders, or patterns in quotes")
     parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
-    parser.add_argument("--out", type=Path, default=Path("hoiclip-out"), help="folder for pictures and detections.jsonl")
+    parser.add_argument(
+        "--out", type=Path, default=Path("hoiclip-out"), help="folder for pictures and detections.jsonl"
+    )
     parser.add_argument("--top-k", type=_positive, default=10, help="triplets per picture (default 10)")
     parser.add_argument(
         "--threshold", type=_fraction, default=0.3, help="least probability of the interaction, 0..1 (default 0.3)"
     )
     words = parser.add_mutually_exclusive_group()
-    words.add_argument("--interactions", metavar='"ride unicycle, ..."', help="ask for these instead of what was trained")
+    words.add_argument(
+        "--interactions", metavar='"ride unicycle, ..."', help="ask for these instead of what was trained"
+    )
     words.add_argument("--verbs", metavar='"ride, hold"', help="keep to these verbs, with all objects of the model")
     words.add_argument("--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary")
     parser.add_argument("--zero-shot-top-k", type=_positive, help="training-free enhancement with this K (paper: 10)")
@@ -52,15 +63,18 @@ def detect(args: argparse.Namespace) -> int:
     if not waiting:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
         return 0
+    pictures = {} if args.no_pictures else picture_names(images, args.out)
+    words = None
+    if args.interactions is not None:
+        words = HoiVocabulary.from_words(args.interactions)
+    elif args.vocabulary is not None:
+        words = HoiVocabulary.coerce(args.vocabulary)
     detector = load(args.model, device=args.device)
-    if args.interactions:
-        detector.set_vocabulary(HoiVocabulary.from_words(args.interactions))
-    elif args.verbs:
-        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
-    elif args.vocabulary:
-        detector.set_vocabulary(args.vocabulary)
+    if args.verbs is not None:
+        words = detector.vocabulary.with_verbs(args.verbs.split(","))
+    if words is not None:
+        detector.set_vocabulary(words)
 
-    pictures = picture_names(images, args.out)
     failed = 0
     found = detector.detect_files(
         waiting, top_k=args.top_k, threshold=args.threshold, zero_shot_top_k=args.zero_shot_top_k
@@ -70,19 +84,24 @@ def detect(args: argparse.Namespace) -> int:
             failed += 1
             tqdm.write(f"hoiclip: {result}", file=sys.stderr)
             continue
-        if not args.no_pictures:
+        if pictures:
             save_picture(result.draw(picture), pictures[path])
         log.add(str(path), result)
-        best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.interaction_scores[:3], strict=True))
+        best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.certainty[:3], strict=True))
         tqdm.write(f"{path}: {best or 'nothing found'}")
     done = len(waiting) - failed
     if done:
-        print(f"{done} of {len(waiting)} images -> {args.out}" + ("" if args.no_pictures else " (pictures)") + f", {log.path}")
+        print(f"{done} of {len(waiting)} images -> {log.path}" + (f", pictures in {args.out}" if pictures else ""))
     return BAD_INPUT if failed else 0
 
 
 def picture_names(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each drawn picture goes: its own name, made distinct where folders share names."""
+    """Where each drawn picture goes: its own name, made distinct where folders share names.
+
+    Raises:
+        HoiError: if one of the pictures to look at would be overwritten.
+    """
+    originals = {os.path.realpath(image): image for image in images}
     names: dict[Path, Path] = {}
     taken: set[str] = set()
     for image in images:
@@ -91,10 +110,12 @@ def picture_names(images: Sequence[Path], out: Path) -> dict[Path, Path]:
             name, number = f"{image.stem}-{number}.jpg", number + 1
         taken.add(name.lower())
         names[image] = out / name
+        if os.path.realpath(out / name) in originals:
+            raise HoiError(f"{out / name}: would be overwritten by its own drawing; use another --out")
     return names
 
 
-def save_picture(picture, path: Path) -> None:  # noqa: ANN001
+def save_picture(picture: Image.Image, path: Path) -> None:
     from hoiclip.files import replacing
 
     with replacing(path) as temporary:
@@ -107,7 +128,9 @@ def save_picture(picture, path: Path) -> None:  # noqa: ANN001
 def convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=("hoiclip", "gen-vlkt", "detr"), help="whose checkpoint it is")
     parser.add_argument("file", metavar="FILE|ID", help=".pth file; for detr also a transformers folder or hub id")
-    parser.add_argument("--vocabulary", default="hico", help="what it was trained on: hico, hico_rf_uc, ..., vcoco, or YAML")
+    parser.add_argument(
+        "--vocabulary", default="hico", help="what it was trained on: hico, hico_rf_uc, ..., vcoco, or YAML"
+    )
     parser.add_argument("--clip", help="CLIP folder, hub id or OpenAI archive (needed by detr, optional for gen-vlkt)")
     parser.add_argument("--tokenizer", help="folder or hub id of CLIP's tokenizer, to be saved with the model")
     parser.add_argument("--seed", type=int, default=0, help="of the fresh half of a model made from DETR (default 0)")
@@ -170,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hoiclip: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("hoiclip: interrupted; what is written stays, --resume goes on from there", file=sys.stderr)
+        advice = "; what is written stays, --resume goes on from there" if "resume" in args else ""
+        print(f"hoiclip: interrupted{advice}", file=sys.stderr)
         return INTERRUPTED
 
 

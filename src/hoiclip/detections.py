@@ -78,6 +78,11 @@ class Detections:
         boxes = {name: np.clip(getattr(self, name), 0, limit) for name in ("human_boxes", "object_boxes")}
         return replace(self, **boxes)
 
+    @property
+    def certainty(self) -> np.ndarray:
+        """(M,) the number people are shown: the interaction's probability, else the fused score."""
+        return self.scores if self.interaction_scores is None else self.interaction_scores
+
     def above(self, threshold: float) -> Detections:
         """The triplets whose score reaches ``threshold``."""
         return self[self.scores >= threshold]

@@ -3,18 +3,21 @@
     detector = hoiclip.load("model/")
     for triplet in detector("photo.jpg"):
         print(triplet.name, triplet.score)
+
+The only room that knows devices and batches; no maths.
 """
 
 from __future__ import annotations
 
 import glob
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -22,8 +25,9 @@ from PIL import Image
 
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
+from hoiclip.files import write_text
 from hoiclip.modeling import HoiClipModel
-from hoiclip.processing import IMAGE_SUFFIXES, HoiClipProcessor, load_image, to_rgb
+from hoiclip.processing import IMAGE_SUFFIXES, HoiClipProcessor, as_picture, load_image, to_rgb
 from hoiclip.vocabulary import HoiVocabulary
 
 SHIPPED_MODEL = Path(__file__).parent / "assets" / "playground" / "model"
@@ -51,7 +55,7 @@ class HoiDetector:
         batch_size: int | None = None,
     ) -> None:
         self.device = choose_device(device)
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device).eval()  # type: ignore[arg-type]
         self.processor = processor
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
 
@@ -60,18 +64,25 @@ class HoiDetector:
         """A detector from a model folder or hub id; ``options`` as in the constructor.
 
         Raises:
-            HoiError: if there is no such folder or no hoiclip model in it.
+            HoiError: if there is no such folder or no whole hoiclip model in it.
         """
-        if not Path(source).exists() and (Path(source).is_absolute() or str(source).count("/") != 1):
+        if not os.path.exists(source) and (Path(source).is_absolute() or str(source).count("/") != 1):
             raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
         processor = HoiClipProcessor.from_pretrained(source)
         try:
-            model = HoiClipModel.from_pretrained(source)
+            model, account = cast(Any, HoiClipModel.from_pretrained(source, output_loading_info=True))
         except HoiError:
             raise
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise HoiError(f"{source}: the model there cannot be loaded ({reason}); convert or save it again") from error
+        except Exception as error:  # transformers and safetensors raise many kinds for broken folders
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error
+        for what in ("missing", "unexpected", "mismatched"):
+            names = sorted(map(str, account[f"{what}_keys"]))
+            if names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise HoiError(
+                    f"{source}: {what} weights in model.safetensors ({names[0]}{more}); save the model again"
+                )
         return cls(model, processor, **options)
 
     @property
@@ -135,8 +146,10 @@ class HoiDetector:
                     results[i] = detections[certain >= threshold][:top_k].clipped()
         return [results[i] for i in range(len(pictures))]
 
-    def detect_files(self, paths: Iterable[str | Path], **options: Any) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
-        """Go through files one by one; the next ones are decoded while the model works.
+    def detect_files(
+        self, paths: Iterable[str | Path], **options: Any
+    ) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+        """Go through files, a batch at a time; the next ones are decoded while the model works.
 
         Args:
             paths: picture files, see :func:`find_images`.
@@ -153,16 +166,18 @@ class HoiDetector:
                 return error
 
         waiting = [Path(p) for p in paths]
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = [reader.submit(decode, path) for path in waiting[:2]]
-            for i, path in enumerate(waiting):
-                picture = ahead.pop(0).result()
-                if i + 2 < len(waiting):
-                    ahead.append(reader.submit(decode, waiting[i + 2]))
-                if isinstance(picture, HoiError):
-                    yield path, None, picture
-                else:
-                    yield path, picture, self._detect([picture], **options)[0]
+        batches = [waiting[i : i + self.batch_size] for i in range(0, len(waiting), self.batch_size)]
+        with ThreadPoolExecutor(max_workers=min(4, self.batch_size)) as readers:
+            ahead = [readers.submit(decode, path) for path in batches[0]] if batches else []
+            for batch, following in zip(batches, [*batches[1:], []], strict=True):
+                pictures = [future.result() for future in ahead]
+                ahead = [readers.submit(decode, path) for path in following]
+                results = iter(self._detect([p for p in pictures if not isinstance(p, HoiError)], **options))
+                for path, picture in zip(batch, pictures, strict=True):
+                    if isinstance(picture, HoiError):
+                        yield path, None, picture
+                    else:
+                        yield path, picture, next(results)
 
 
 def load(source: str | Path | None = None, **options: Any) -> HoiDetector:
@@ -216,28 +231,31 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
+        if os.path.isdir(source):
             try:
-                inside = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+                inside = sorted(p for p in source.iterdir() if _looks_like_a_picture(p))
             except OSError as error:
                 raise HoiError(f"{source}: the folder cannot be read ({error.strerror}); check permissions") from error
             if not inside:
                 raise HoiError(f"{source}: no images in this folder; give one with JPEG, PNG or the like")
             found += inside
-        elif glob.has_magic(str(source)) and not source.exists():
-            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file())
+        elif glob.has_magic(str(source)) and not os.path.exists(source):
+            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if os.path.isfile(p))
             if not matches:
-                raise HoiError(f"{source}: nothing matches this pattern")
+                raise HoiError(f"{source}: nothing matches this pattern; check the path")
             found += matches
         else:
             found.append(source)
     return list(dict.fromkeys(found))
 
 
+def _looks_like_a_picture(path: Path) -> bool:
+    """By its name; hidden files are what other programs left there."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not os.path.isdir(path)
+
+
 def _picture(image: Picture) -> Image.Image:
-    if isinstance(image, (str, Path)):
-        return load_image(image)
-    return to_rgb(image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image)))
+    return load_image(image) if isinstance(image, (str, Path)) else to_rgb(as_picture(image))
 
 
 # --- results on disk -------------------------------------------------------------------------------
@@ -251,6 +269,9 @@ class DetectionLog:
     Args:
         path: the file.
         resume: keep the lines that are there and do not detect their images again.
+
+    Raises:
+        HoiError: if there is something to resume that cannot be read.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
@@ -258,20 +279,24 @@ class DetectionLog:
         self.done: set[str] = set()
         self._started = resume
         if resume and self.path.exists():
-            self._repair()
+            try:
+                self._repair()
+            except OSError as error:
+                raise HoiError(f"{self.path}: cannot be read ({error.strerror}); use another --out") from error
 
     def _repair(self) -> None:
         """Read what is there; a last line cut off by a crash is taken away."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 self.done.add(json.loads(line)["file_name"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise HoiError(f"{self.path}: line {number} is no result of hoiclip detect; use another --out") from error
+            except (ValueError, KeyError, TypeError):
+                raise HoiError(
+                    f"{self.path}: line {number} is no result of hoiclip detect; use another --out"
+                ) from None
         if len(whole) != len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
+            os.truncate(self.path, len(whole))
 
     def add(self, file_name: str, detections: Detections) -> None:
         """Append one image's result.
@@ -279,16 +304,21 @@ class DetectionLog:
         Raises:
             HoiError: if it cannot be written; earlier lines stay whole.
         """
-        line = json.dumps({"file_name": file_name, **detections.to_dict()}, ensure_ascii=False) + "\n"
-        size = self.path.stat().st_size if self._started and self.path.exists() else 0
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab" if self._started else "wb") as file:
-                file.write(line.encode())
-        except OSError as error:
-            if self._started and self.path.exists():
-                with self.path.open("r+b") as file:
-                    file.truncate(size)
-            raise HoiError(f"{self.path}: cannot be written ({error.strerror}); free some space or use another --out") from error
+        line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
+        if self._started and self.path.exists():
+            self._append(line.encode())
+        else:  # an earlier run's lines go in one step with the coming of the first new one
+            write_text(self.path, line)
         self._started = True
         self.done.add(file_name)
+
+    def _append(self, line: bytes) -> None:
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            os.truncate(self.path, size)
+            raise HoiError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space or use another --out"
+            ) from error

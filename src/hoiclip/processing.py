@@ -6,6 +6,7 @@ the middle of that same resized picture.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from transformers import BatchFeature, ProcessorMixin
 
 from hoiclip.data.transforms import resized_size
@@ -43,7 +44,7 @@ def load_image(path: str | Path) -> Image.Image:
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
             with Image.open(path) as image:
                 return to_rgb(image)
     except FileNotFoundError:
@@ -57,25 +58,61 @@ def load_image(path: str | Path) -> Image.Image:
         raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
     except Image.DecompressionBombError:
         raise HoiError(f"{path}: has too many pixels to be decoded safely; make it smaller first") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
+    except MemoryError:
+        raise HoiError(f"{path}: does not fit into memory; make it smaller first") from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise HoiError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HoiError(f"{path}: is damaged and cannot be decoded ({reason}); copy it again") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as upright 8-bit RGB: EXIF rotation applied, transparency on white, 16-bit
-    and floating point scaled to 8 bits, CMYK, grey and palettes converted."""
-    image = ImageOps.exif_transpose(image)
+    """Any Pillow image as upright 8-bit RGB.
+
+    EXIF rotation applied, transparency on white, 16-bit and floating point scaled to 8 bits, CMYK,
+    Lab, grey and palettes converted.
+    """
+    image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        pixels = np.asarray(image, dtype=np.float64)
+        pixels = np.nan_to_num(np.asarray(image, dtype=np.float64))
         top = 255.0 if pixels.max(initial=0) <= 255 else 65535.0
         if image.mode == "F" and pixels.max(initial=0) <= 1:
             top = 1.0
         image = Image.fromarray(np.clip(pixels / top * 255, 0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
     return image.convert("RGB")
+
+
+def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
+    """A Pillow image from itself or from an (h, w), (h, w, 3) or (h, w, 4) uint8 array.
+
+    Raises:
+        HoiError: if it is anything else, or holds no pixels.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise HoiError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no picture: give (h, w, 3) uint8")
+    if not pixels.size:
+        raise HoiError(f"an array of shape {pixels.shape} holds no pixels: give (h, w, 3) uint8")
+    return Image.fromarray(pixels)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):  # broken EXIF in a sound picture
+        return image.copy()
 
 
 # --- two views of one picture ----------------------------------------------------------------------
@@ -171,7 +208,7 @@ class HoiClipProcessor(ProcessorMixin):
         """(height, width) of the detector's view; pictures of equal size can share a batch unpadded."""
         return resized_size((image.height, image.width), self.shortest_edge, self.longest_edge)
 
-    def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+    def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Model inputs of one or more pictures.
 
         Args:
@@ -184,8 +221,7 @@ class HoiClipProcessor(ProcessorMixin):
         listed = list(images) if isinstance(images, (list, tuple)) else [images]
         if not listed:
             raise HoiError("no image given: pass at least one")
-        pictures = [i if isinstance(i, Image.Image) else Image.fromarray(np.asarray(i)) for i in listed]
-        detector, clip = zip(*(self.views(picture) for picture in pictures), strict=True)
+        detector, clip = zip(*(self.views(as_picture(image)) for image in listed), strict=True)
         pixel_values, pixel_mask = pad_together(detector)
         data = {"pixel_values": pixel_values, "pixel_mask": pixel_mask, "clip_pixel_values": torch.stack(clip)}
         if return_tensors == "np":
@@ -217,15 +253,15 @@ class HoiClipProcessor(ProcessorMixin):
             ValueError: if sizes and outputs do not match.
         """
         words = vocabulary or self.vocabulary
-        human_boxes, object_boxes = outputs.human_boxes.float(), outputs.object_boxes.float()
+        human_boxes, object_boxes = _floats(outputs.human_boxes), _floats(outputs.object_boxes)
+        interaction_logits = _floats(outputs.interaction_logits)
         if len(target_sizes) != len(human_boxes):
             raise ValueError(f"{len(target_sizes)} target sizes for {len(human_boxes)} images")
-        if outputs.interaction_logits.shape[-1] != words.num_interactions:
+        if interaction_logits.shape[-1] != words.num_interactions:
             raise ValueError(
-                f"the model scores {outputs.interaction_logits.shape[-1]} interactions but the vocabulary "
+                f"the model scores {interaction_logits.shape[-1]} interactions but the vocabulary "
                 f"{words.name!r} has {words.num_interactions}: pass the model's vocabulary"
             )
-        interaction_scores = outputs.interaction_logits.float().sigmoid()
         enhancement = None
         if zero_shot_top_k is not None and outputs.zero_shot_logits is not None:
             enhancement = training_free_enhancement(outputs.zero_shot_logits.float(), zero_shot_top_k)
@@ -233,8 +269,8 @@ class HoiClipProcessor(ProcessorMixin):
         found = rank_batch(
             _corners(human_boxes) * scale,
             _corners(object_boxes) * scale,
-            outputs.object_logits.float().sigmoid(),
-            interaction_scores,
+            _floats(outputs.object_logits).sigmoid(),
+            interaction_logits.sigmoid(),
             words,
             top_k=top_k,
             nms_threshold=0.7 if nms else None,
@@ -271,6 +307,12 @@ class HoiClipProcessor(ProcessorMixin):
             ) from error
         settings.pop("processor_class", None)
         return cls(vocabulary=HoiVocabulary.from_pretrained(pretrained_model_name_or_path), **settings)
+
+
+def _floats(tensor: torch.Tensor | None) -> torch.Tensor:
+    if tensor is None:
+        raise ValueError("the outputs lack boxes or logits: pass what the model returned")
+    return tensor.float()
 
 
 def _corners(boxes: torch.Tensor) -> torch.Tensor:

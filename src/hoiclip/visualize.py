@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections
-from hoiclip.vocabulary import HoiVocabulary
+from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
@@ -33,12 +33,11 @@ def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int
         detections: boxes xyxy in pixels of ``image``.
         max_labels: interactions named per pair.
     """
-    shown = detections.interaction_scores if detections.interaction_scores is not None else detections.scores
     pairs: dict[tuple[float, ...], DrawnPair] = {}
-    for triplet, score in zip(detections, shown, strict=True):
-        is_alone = triplet.object == "nothing"
-        key = tuple(round(x) for x in (*triplet.human_box, *triplet.object_box))
-        pair = pairs.setdefault(key, DrawnPair(triplet.human_box, None if is_alone else triplet.object_box, []))
+    for triplet, score in zip(detections, detections.certainty, strict=True):
+        object_box = None if triplet.object == NOTHING else triplet.object_box
+        key = tuple(round(x) for x in (*triplet.human_box, *(object_box or ())))
+        pair = pairs.setdefault(key, DrawnPair(triplet.human_box, object_box, []))
         if len(pair.labels) < max_labels:
             pair.labels.append(f"{triplet.name} {score:.2f}")
     return draw_pairs(image, list(pairs.values()))
@@ -47,10 +46,12 @@ def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int
 def draw_annotations(image: Image.Image, annotated: AnnotatedImage, vocabulary: HoiVocabulary) -> Image.Image:
     """A copy with what the annotators saw, drawn as :func:`draw_triplets` draws predictions."""
     pairs: dict[tuple[int, int], DrawnPair] = {}
-    for (human, obj), hoi in zip(annotated.pairs.tolist(), annotated.hoi_ids.tolist(), strict=True):
+    verbs = annotated.verbs(vocabulary)
+    for (human, obj), hoi, verb in zip(annotated.pairs.tolist(), annotated.hoi_ids, verbs, strict=True):
         object_box = tuple(annotated.boxes[obj]) if obj >= 0 else None
         pair = pairs.setdefault((human, obj), DrawnPair(tuple(annotated.boxes[human]), object_box, []))
-        pair.labels.append(vocabulary.interaction_name(hoi))
+        known = hoi >= 0  # V-COCO files label pairs that are no interaction of the vocabulary
+        pair.labels.append(vocabulary.interaction_name(hoi) if known else vocabulary.verbs[verb].replace("_", " "))
     return draw_pairs(image, list(pairs.values()))
 
 
