@@ -28,3 +28,17 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the full-size reference material is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny model that looks at pictures of 64 pixels.  Read only: copy it to change it."""
+    from hoiclip import HoiClipProcessor
+    from hoiclip.checkpoints import save_model
+    from tiny import tiny_model
+
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny_model(tokenizer)
+    save_model(model, folder, tokenizer=str(tokenizer))
+    HoiClipProcessor(model.vocabulary, shortest_edge=64, longest_edge=112, clip_size=32).save_pretrained(folder)
+    return folder
