@@ -54,14 +54,20 @@ def sample_backdrop(dice: Dice, size: int) -> Backdrop:
 def _tree(dice: Dice, size: int, place: Backdrop) -> None:
     x, y = dice.uniform(0, size), place.horizon + dice.uniform(-2, 8)
     height = size * dice.uniform(0.12, 0.4)
-    crown = hsv(dice.uniform(0.2, 0.45), dice.uniform(0.3, 0.8), dice.uniform(0.3, 0.8)) if dice.chance(0.7) else muted(dice)
+    crown = (
+        hsv(dice.uniform(0.2, 0.45), dice.uniform(0.3, 0.8), dice.uniform(0.3, 0.8))
+        if dice.chance(0.7)
+        else muted(dice)
+    )
     place.clutter.append(("line", [(x, y), (x, y - height)], height * 0.12, (92, 66, 46)))
     if dice.chance(0.5):
         place.clutter.append(("disc", x, y - height, height * 0.36, crown))
         place.clutter.append(("disc", x + height * 0.15, y - height * 0.8, height * 0.26, shade(crown, 0.85)))
     else:
         half = height * 0.35
-        place.clutter.append(("poly", [(x - half, y - height * 0.4), (x + half, y - height * 0.4), (x, y - height * 1.4)], crown))
+        place.clutter.append(
+            ("poly", [(x - half, y - height * 0.4), (x + half, y - height * 0.4), (x, y - height * 1.4)], crown)
+        )
 
 
 def _house(dice: Dice, size: int, place: Backdrop) -> None:
@@ -83,7 +89,13 @@ def _house(dice: Dice, size: int, place: Backdrop) -> None:
 def _hill(dice: Dice, size: int, place: Backdrop) -> None:
     x, half, rise = dice.uniform(0, size), size * dice.uniform(0.2, 0.5), size * dice.uniform(0.08, 0.25)
     y = place.horizon + 1
-    outline = [(x - half, y), (x - half * 0.4, y - rise * 0.8), (x, y - rise), (x + half * 0.5, y - rise * 0.7), (x + half, y)]
+    outline = [
+        (x - half, y),
+        (x - half * 0.4, y - rise * 0.8),
+        (x, y - rise),
+        (x + half * 0.5, y - rise * 0.7),
+        (x + half, y),
+    ]
     place.clutter.append(("poly", outline, muted(dice)))
 
 
@@ -119,11 +131,26 @@ def _stick(dice: Dice, size: int, place: Backdrop) -> None:
 
 def _path(dice: Dice, size: int, place: Backdrop) -> None:
     x = dice.uniform(0.1, 0.9) * size
-    outline = [(x, place.horizon), (x + 3, place.horizon), (x + size * dice.uniform(0.1, 0.5), size), (x - size * 0.2, size)]
+    outline = [
+        (x, place.horizon),
+        (x + 3, place.horizon),
+        (x + size * dice.uniform(0.1, 0.5), size),
+        (x - size * 0.2, size),
+    ]
     place.clutter.append(("poly", outline, muted(dice)))
 
 
-CLUTTER: tuple[Callable[[Dice, int, Backdrop], None], ...] = (_tree, _tree, _house, _hill, _cloud, _fence, _patch, _stick, _path)
+CLUTTER: tuple[Callable[[Dice, int, Backdrop], None], ...] = (
+    _tree,
+    _tree,
+    _house,
+    _hill,
+    _cloud,
+    _fence,
+    _patch,
+    _stick,
+    _path,
+)
 
 
 def sample_foreground(dice: Dice, size: int) -> list[Primitive]:
@@ -137,7 +164,9 @@ def sample_foreground(dice: Dice, size: int) -> list[Primitive]:
         blades: list[Primitive] = []
         for _ in range(9):
             root = x + dice.uniform(-9, 9)
-            blades.append(("line", [(root, size), (root + dice.uniform(-3, 3), size - dice.uniform(5, 15))], 1.4, green))
+            blades.append(
+                ("line", [(root, size), (root + dice.uniform(-3, 3), size - dice.uniform(5, 15))], 1.4, green)
+            )
         return blades
     if kind == 1:
         colour = muted(dice)

@@ -126,7 +126,9 @@ class CaptionedScenes:
         return None
 
     def _rows(self, scene: Scene, which: Iterable[int]) -> list[int]:
-        return sorted({self._ids[verb, scene.names[o]] for _, o, verbs in (scene.pairs[i] for i in which) for verb in verbs})
+        return sorted(
+            {self._ids[verb, scene.names[o]] for _, o, verbs in (scene.pairs[i] for i in which) for verb in verbs}
+        )
 
     def _sample(self, image: Image.Image, rows: list[int], scene: Scene, region: Box, kind: str) -> Sample:
         interactions, objects = len(self.pairs), len(self.vocabulary.objects)

@@ -1,11 +1,10 @@
 """The mini CLIP, trained from nothing on captioned scenes of all combinations.
 
-    python -m hoiclip.playground.pretrain clip --out runs/clip
+python -m hoiclip.playground.pretrain clip --out runs/clip
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from hoiclip.playground.running import (
     save_checkpoint,
     seed_everything,
     sine_cosine_2d,
+    step_aside,
     write_provenance,
 )
 from hoiclip.playground.tokens import build_tokenizer
@@ -35,7 +35,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's
 STD = (0.26862954, 0.26130258, 0.27577711)
-DENSE_WEIGHT = 0.5
+DENSE_WEIGHT = 4.0
 MAX_SCALE = float(np.log(100.0))
 
 
@@ -79,7 +79,9 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def encode_images(model: CLIPModel, pixels: torch.Tensor, keep: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_images(
+    model: CLIPModel, pixels: torch.Tensor, keep: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Image embeddings and patch features.
 
     Args:
@@ -135,7 +137,7 @@ class _Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         torch.set_num_threads(1)
-        _step_aside()
+        step_aside()
         rng = np.random.default_rng([self.seed, self.start])
         pool: list[Sample] = []
         for sample in self.scenes:
@@ -145,14 +147,6 @@ class _Batches(IterableDataset):
                 yield collate([pool[i] for i in chosen])
                 taken = set(chosen.tolist())
                 pool = [s for i, s in enumerate(pool) if i not in taken]
-
-
-def _step_aside() -> None:
-    """Renders at low priority, so that training keeps its core."""
-    try:
-        os.nice(5)
-    except (AttributeError, OSError):
-        pass
 
 
 def collate(samples: list[Sample]) -> dict[str, torch.Tensor]:
@@ -171,7 +165,11 @@ def collate(samples: list[Sample]) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def measure_clip(
-    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, vocabulary: HoiVocabulary, seed: int = 900_001, scenes: int = 1000
+    model: CLIPModel,
+    tokenizer: PreTrainedTokenizerFast,
+    vocabulary: HoiVocabulary,
+    seed: int = 900_001,
+    scenes: int = 1000,
 ) -> dict[str, float]:
     """Top-1 over all interactions on held-out scenes, uniform over classes.
 
@@ -224,15 +222,16 @@ def pretrain_clip(
     out: str | Path,
     *,
     seed: int = 0,
-    samples: int = 1_000_000,
+    samples: int = 700_000,
     batch: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
-    patch_drop: float = 0.5,
-    full_from: float = 0.6,
+    patch_drop: float = 0.25,
+    full_from: float = 0.5,
     threads: int = 1,
     workers: int = 1,
     measure_every: int = 100_000,
+    measure_scenes: int = 1000,
     checkpoint_every: int = 20_000,
     stop_after_s: float | None = None,
     vocabulary: HoiVocabulary | str = "playground",
@@ -252,6 +251,7 @@ def pretrain_clip(
         threads: of the training process.
         workers: rendering processes; 0 renders in this one.
         measure_every, checkpoint_every: in samples.
+        measure_scenes: held-out scenes per measurement.
         stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
         vocabulary: whose combinations are shown.
 
@@ -270,7 +270,9 @@ def pretrain_clip(
     decayed = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim > 1]
     others = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=lr,
+        betas=(0.9, 0.98),
     )
     steps = samples // batch
     step, history, spent = 0, [], 0.0
@@ -325,19 +327,36 @@ def pretrain_clip(
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", dense=f"{dense_loss.item():.3f}", refresh=False)
         if step % max(1, measure_every // batch) == 0 or step == steps:
-            history.append({"samples": step * batch, **measure_clip(model, tokenizer, vocabulary)})
+            history.append(
+                {"samples": step * batch, **measure_clip(model, tokenizer, vocabulary, scenes=measure_scenes)}
+            )
             tqdm.write(str({**history[-1], "seconds": round(spent + time.monotonic() - began)}))
         if step % max(1, checkpoint_every // batch) == 0 or step == steps:
             checkpoint()
             if stop_after_s is not None and time.monotonic() - began > stop_after_s:
                 break
     bar.close()
-    export_clip(model, tokenizer, out, seed=seed, samples=step * batch, history=history, seconds=spent + time.monotonic() - began)
+    export_clip(
+        model,
+        tokenizer,
+        out,
+        seed=seed,
+        samples=step * batch,
+        history=history,
+        seconds=spent + time.monotonic() - began,
+    )
     return history[-1] if history else {}
 
 
 def export_clip(
-    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, out: Path, *, seed: int, samples: int, history: list, seconds: float
+    model: CLIPModel,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    *,
+    seed: int,
+    samples: int,
+    history: list,
+    seconds: float,
 ) -> None:
     """The folder transformers loads, with the weights as fp16."""
     out.mkdir(parents=True, exist_ok=True)

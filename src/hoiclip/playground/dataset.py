@@ -19,11 +19,12 @@ from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.errors import HoiError
-from hoiclip.playground.arrangements import ARRANGE, Pair
 from hoiclip.playground.dice import Dice
+from hoiclip.playground.groups import Pair
 from hoiclip.playground.renderer import render
 from hoiclip.playground.scenes import Box, Scene, sample_scene, sample_still_life
 from hoiclip.playground.shapes import KINDS
+from hoiclip.playground.verbs import ARRANGE
 from hoiclip.vocabulary import HoiVocabulary
 
 SPLITS = ("train", "validation", "test")

@@ -12,8 +12,9 @@ import argparse
 from collections.abc import Sequence
 
 from hoiclip.playground.clip_training import pretrain_clip
+from hoiclip.playground.detector_training import pretrain_detector
 
-__all__ = ["main", "pretrain_clip"]
+__all__ = ["main", "pretrain_clip", "pretrain_detector"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--lr", type=float, default=None)
         part.add_argument("--threads", type=int, default=1)
         part.add_argument("--workers", type=int, default=1)
-        part.add_argument("--stop-after-s", type=float, default=None, help="pause at a checkpoint after so many seconds")
+        part.add_argument(
+            "--stop-after-s", type=float, default=None, help="pause at a checkpoint after so many seconds"
+        )
     options = vars(parser.parse_args(arguments))
     part = options.pop("part")
     given = {name: value for name, value in options.items() if value is not None}
-    print({"clip": pretrain_clip}[part](given.pop("out"), **given))
+    print({"clip": pretrain_clip, "detector": pretrain_detector}[part](given.pop("out"), **given))
 
 
 if __name__ == "__main__":

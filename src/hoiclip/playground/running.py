@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,10 +18,15 @@ from hoiclip.errors import HoiError
 
 
 def seed_everything(seed: int) -> None:
-    """torch, numpy and random, for initial weights and dropout."""
+    """torch and random, for initial weights and dropped patches; scenes have generators of their own."""
     random.seed(seed)
-    np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def step_aside() -> None:
+    """Lowers this process's priority: rendering leaves training its core."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(5)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoiclip.playground.arrangements import Group, Pair, Thing, compose
+from hoiclip.playground.arrangements import compose
 from hoiclip.playground.backdrops import Backdrop, sample_backdrop, sample_foreground
 from hoiclip.playground.dice import Dice
 from hoiclip.playground.figures import Person
+from hoiclip.playground.groups import Group, Pair, Thing
 from hoiclip.playground.palettes import Colour, person_colours, thing_colours
 from hoiclip.playground.shapes import KINDS, Primitive
+from hoiclip.playground.verbs import stand, walk
 
 Box = tuple[float, float, float, float]
 Palette = Mapping[str, Colour]
@@ -278,7 +280,9 @@ def _add_distractor(dice: Dice, scene: Scene) -> None:
 def _lone_thing(dice: Dice, tumble: float) -> Group:
     group = Group(dice)
     name = dice.choice(NAMES)
-    thing = Thing(KINDS[name], 0.0, size=dice.uniform(0.85, 1.2), flip=dice.choice((-1, 1)), colours=thing_colours(dice, name))
+    thing = Thing(
+        KINDS[name], 0.0, size=dice.uniform(0.85, 1.2), flip=dice.choice((-1, 1)), colours=thing_colours(dice, name)
+    )
     thing.angle = dice.uniform(-tumble, tumble) * (1.0 if not thing.kind.upright else 0.2)
     group.things.append(thing)
     group.order.append(("thing", 0))
@@ -286,8 +290,12 @@ def _lone_thing(dice: Dice, tumble: float) -> Group:
 
 
 def _lone_person(dice: Dice) -> Group:
-    """Somebody in a pose that means nothing: every joint anywhere it can go."""
+    """Somebody idle, or in a pose that means nothing: every joint anywhere it can go."""
     group = Group(dice)
+    if dice.chance(0.35):
+        group.add_person(facing=dice.choice((-1, 1)))
+        (walk if dice.chance(0.5) else stand)(dice, group.persons[0])
+        return group
     person = Person(size=dice.uniform(0.86, 1.06), facing=dice.choice((-1, 1)), colours=person_colours(dice))
     person.hips = (dice.uniform(-0.1, 0.1), dice.uniform(0.18, 0.5))
     person.lean = dice.uniform(-0.6, 0.8)
@@ -308,7 +316,9 @@ def sample_still_life(dice: Dice, size: int = 128) -> Scene:
     scene = Scene(size, sample_backdrop(dice, size))
     makers = ["person"] * dice.integer(1, 4) + ["thing"] * dice.integer(1, 6)
     for maker in dice.shuffled(makers):
-        cutout = _cut_out(_lone_person(dice) if maker == "person" else _lone_thing(dice, tumble=1.6))
+        cutout = _cut_out(
+            _lone_person(dice) if maker == "person" else _lone_thing(dice, tumble=dice.choice((0.1, 1.4)))
+        )
         x0, y0, x1, y1 = cutout.extent
         for _ in range(6):
             scale = size * math.exp(dice.uniform(math.log(0.3), math.log(0.75)))

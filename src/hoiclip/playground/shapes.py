@@ -39,7 +39,9 @@ class Kind:
     upright: bool = True
 
 
-def _ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0, end: float = 360, n: int = 22) -> list[Point]:
+def _ellipse(
+    cx: float, cy: float, rx: float, ry: float, start: float = 0, end: float = 360, n: int = 22
+) -> list[Point]:
     angles = [math.radians(start + (end - start) * i / n) for i in range(n + 1)]
     return [(cx + rx * math.cos(a), cy + ry * math.sin(a)) for a in angles]
 
@@ -99,7 +101,14 @@ def _box() -> Kind:
             ("line", [(-h + 0.03, 0.03), (h - 0.03, w - 0.03)], 0.03, "second"),
             ("line", [(-h + 0.03, w - 0.03), (h - 0.03, 0.03)], 0.03, "second"),
         ),
-        {"seat": (0, w), "top": (0, w), "grip": (-0.06, 0.02), "centre": (0, h), "rope": (-h, h * 0.8), "edge": (0, 0.3)},
+        {
+            "seat": (0, w),
+            "top": (0, w),
+            "grip": (-0.06, 0.02),
+            "centre": (0, h),
+            "rope": (-h, h * 0.8),
+            "edge": (0, 0.3),
+        },
         upright=False,
     )
 
@@ -133,7 +142,14 @@ def _bench() -> Kind:
             ("poly", [(-0.52, 0.25), (0.52, 0.25), (0.52, 0.34), (-0.52, 0.34)], "main"),
             ("line", [(-0.5, 0.295), (0.5, 0.295)], 0.018, "second"),
         ),
-        {"seat": (0, 0.34), "top": (0, 0.34), "grip": (0, 0), "centre": (0, 0.25), "rope": (-0.5, 0.29), "edge": (0, 0.3)},
+        {
+            "seat": (0, 0.34),
+            "top": (0, 0.34),
+            "grip": (0, 0),
+            "centre": (0, 0.25),
+            "rope": (-0.5, 0.29),
+            "edge": (0, 0.3),
+        },
     )
 
 
@@ -277,7 +293,16 @@ def _umbrella() -> Kind:
 
 
 def _bottle() -> Kind:
-    body = [(-0.075, 0), (0.075, 0), (0.075, 0.22), (0.03, 0.29), (0.03, 0.37), (-0.03, 0.37), (-0.03, 0.29), (-0.075, 0.22)]
+    body = [
+        (-0.075, 0),
+        (0.075, 0),
+        (0.075, 0.22),
+        (0.03, 0.29),
+        (0.03, 0.37),
+        (-0.03, 0.37),
+        (-0.03, 0.29),
+        (-0.075, 0.22),
+    ]
     return Kind(
         "bottle",
         0.15,
