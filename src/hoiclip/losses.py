@@ -1,0 +1,334 @@
+"""What is optimised: predictions are assigned to annotated pairs, then compared with them (section 3.5).
+
+Every decoder layer is matched and judged by itself; all layers and images go through one cost tensor,
+so that the only loop left is over the assignment problems.
+
+L layers, B images, N queries, T the largest number of annotated pairs in an image, K interactions,
+C objects; M matched pairs in all layers and images together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, distributed, nn
+
+from hoiclip.errors import HoiError
+
+if TYPE_CHECKING:
+    from hoiclip.configuration import HoiClipConfig
+    from hoiclip.modeling import HoiClipOutput
+
+Targets = Sequence[Mapping[str, Tensor]]
+Matches = list[tuple[Tensor, Tensor]]
+
+PROBABILITY_FLOOR = 1e-4  # interaction probabilities are kept this far from 0 and 1
+HOPELESS = 1e9  # cost of a non-finite prediction: assignable, so that the loss can tell what happened
+
+
+@dataclass
+class LayerPredictions:
+    """Predictions of L layers, the last one last; at least float32."""
+
+    human_boxes: Tensor  # (L, B, N, 4) cxcywh
+    object_boxes: Tensor  # (L, B, N, 4) cxcywh
+    object_logits: Tensor  # (L, B, N, C + 1)
+    interaction_logits: Tensor  # (L, B, N, K)
+
+
+@dataclass
+class PaddedTargets:
+    """Annotated pairs of B images, padded to the longest list."""
+
+    human_boxes: Tensor  # (B, T, 4) cxcywh
+    object_boxes: Tensor  # (B, T, 4) cxcywh, all zero where the object is absent
+    object_labels: Tensor  # (B, T) int64
+    interaction_labels: Tensor  # (B, T, K)
+    counts: list[int]  # pairs of each image
+
+
+class HoiCriterion(nn.Module):
+    """Hungarian matching and the losses of HOICLIP and GEN-VLKT.
+
+    The sums are divided by what is counted over all processes, so that N processes with a share of
+    the batch each have, after the usual averaging of gradients, the gradient of one process with
+    the whole batch.
+
+    Args:
+        config: costs, weights and class counts.
+    """
+
+    def __init__(self, config: HoiClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        unseen = set(config.unseen_interactions)
+        self.seen_interactions = [k for k in range(config.num_interactions) if k not in unseen]
+
+    def forward(self, out: HoiClipOutput, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+        """Judge a batch.
+
+        Args:
+            out: what the model says; its auxiliary layers count as much as the last one.
+            targets: one dict per image: ``human_boxes``, ``object_boxes`` (n, 4) cxcywh 0..1, an absent
+                object being all zero; ``object_labels`` (n,) int64; ``interaction_labels`` (n, K), or
+                (n, seen) in a zero-shot setting.
+
+        Returns:
+            The weighted sum, and its unweighted terms by name: the last layer's without suffix, the
+            others' with ``_0``, ``_1``, ...
+
+        Raises:
+            HoiError: if the targets do not fit the predictions.
+        """
+        layers, pairs = self._align(out, targets)
+        terms = self._terms(layers, pairs)  # name -> (L,)
+        if self.config.variant == "gen-vlkt" and self.config.distillation_weight > 0 and out.clip_features is not None:
+            terms["loss_feat_mimic"] = self._distillation(out, out.clip_features)
+        weights = self.weights()
+        loss = torch.stack([weights[name] * term.sum() for name, term in terms.items()]).sum()
+        depth = len(layers.human_boxes)
+        suffixes = ["", *(f"_{i}" for i in range(depth - 1))]
+        order = [depth - 1, *range(depth - 1)]
+        named = {f"{name}{s}": term[i] for s, i in zip(suffixes, order, strict=True) for name, term in terms.items()}
+        return loss, named
+
+    def weights(self) -> dict[str, float]:
+        """The factor of each term, the same on every layer."""
+        config = self.config
+        return {
+            "loss_hoi_labels": config.weight_interaction,
+            "loss_obj_ce": config.weight_object,
+            "loss_sub_bbox": config.weight_box,
+            "loss_obj_bbox": config.weight_box,
+            "loss_sub_giou": config.weight_giou,
+            "loss_obj_giou": config.weight_giou,
+            "loss_feat_mimic": config.distillation_weight,
+        }
+
+    def match(self, out: HoiClipOutput, targets: Targets) -> Matches:
+        """Which query stands for which annotated pair, on the last layer.
+
+        Returns:
+            One (query_index, target_index) per image, int64, by ascending query.  An image with more
+            pairs than queries keeps the cheapest assignment of all its queries.
+        """
+        layers, pairs = self._align(out, targets, auxiliary=False)
+        return self._match(layers, pairs)[0]
+
+    # --- matching ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _match(self, layers: LayerPredictions, pairs: PaddedTargets) -> list[Matches]:
+        """For each layer, one (query_index, target_index) per image."""
+        costs = self._costs(layers, pairs).nan_to_num(HOPELESS, HOPELESS, -HOPELESS).cpu().numpy()
+        return [[assign(cost[:, :count]) for cost, count in zip(layer, pairs.counts, strict=True)] for layer in costs]
+
+    def _costs(self, layers: LayerPredictions, pairs: PaddedTargets) -> Tensor:
+        """(L, B, N, T): what it would cost to let a query stand for a pair."""
+        config = self.config
+        wanted = pairs.interaction_labels  # (B, T, K)
+        found = layers.interaction_logits.sigmoid()  # (L, B, N, K)
+        hits = found @ wanted.mT / (wanted.sum(-1)[:, None, :] + 1e-4)  # (L, B, N, T)
+        rejections = (1 - found) @ (1 - wanted).mT / ((1 - wanted).sum(-1)[:, None, :] + 1e-4)
+        interaction_cost = -(hits + rejections) / 2
+
+        labels = pairs.object_labels[None, :, None, :].expand(*found.shape[:3], -1)  # (L, B, N, T)
+        object_cost = -layers.object_logits.softmax(-1).gather(-1, labels)
+
+        present = (pairs.object_boxes != 0).any(-1)[:, None, :]  # (B, 1, T)
+        human_boxes, human_wanted = layers.human_boxes[..., None, :], pairs.human_boxes[:, None]
+        object_boxes, object_wanted = layers.object_boxes[..., None, :], pairs.object_boxes[:, None]
+        human_l1 = (human_boxes - human_wanted).abs().sum(-1)
+        object_l1 = (object_boxes - object_wanted).abs().sum(-1) * present
+        human_giou = -generalised_iou(corners(human_boxes), corners(human_wanted))
+        object_giou = -generalised_iou(corners(object_boxes), corners(object_wanted)) + human_giou * ~present
+
+        return (
+            config.cost_interaction * interaction_cost
+            + config.cost_object * object_cost
+            + config.cost_box * torch.maximum(human_l1, object_l1)
+            + config.cost_giou * torch.maximum(human_giou, object_giou)
+        )
+
+    # --- losses ------------------------------------------------------------------------------------
+
+    def _terms(self, layers: LayerPredictions, pairs: PaddedTargets) -> dict[str, Tensor]:
+        """Unweighted terms, each (L,)."""
+        config = self.config
+        depth, batch, queries, _ = layers.human_boxes.shape
+        device = layers.human_boxes.device
+        layer, image, query, target = (rows.to(device) for rows in _flatten(self._match(layers, pairs)))  # 4 x (M,)
+
+        def per_layer(values: Tensor) -> Tensor:
+            return values.new_zeros(depth).index_add(0, layer, values)  # (M,) -> (L,)
+
+        # what each query should say: "nothing", or its pair
+        objects = torch.full((depth, batch, queries), config.num_objects, device=device)
+        objects[layer, image, query] = pairs.object_labels[image, target]
+        importance = torch.where(objects == config.num_objects, config.eos_weight, 1.0)  # (L, B, N)
+        interactions = torch.zeros_like(layers.interaction_logits)
+        interactions[layer, image, query] = pairs.interaction_labels[image, target]
+
+        human_wanted = pairs.human_boxes[image, target]  # (M, 4)
+        object_wanted = pairs.object_boxes[image, target]
+        human_found = layers.human_boxes[layer, image, query]
+        object_found = layers.object_boxes[layer, image, query]
+        present = (object_wanted != 0).any(-1).to(human_found)  # (M,)
+
+        count, positives, presence, weight = self._count(
+            human_found.new_full((depth,), sum(pairs.counts)),
+            interactions.sum((1, 2, 3)),
+            per_layer(present),
+            importance.to(human_found).sum((1, 2)),
+        )
+
+        log_probabilities = layers.object_logits.log_softmax(-1).gather(-1, objects[..., None]).squeeze(-1)
+        surprise = -(importance * log_probabilities).sum((1, 2))
+        human_l1 = (human_found - human_wanted).abs().sum(-1)
+        object_l1 = (object_found - object_wanted).abs().sum(-1) * present
+        human_giou = 1 - generalised_iou(corners(human_found), corners(human_wanted))
+        object_giou = (1 - generalised_iou(corners(object_found), corners(object_wanted))) * present
+        return {
+            "loss_hoi_labels": focal(layers.interaction_logits, interactions, config.focal_alpha).sum((1, 2, 3))
+            / positives,
+            "loss_obj_ce": surprise / weight,
+            "loss_sub_bbox": per_layer(human_l1) / count,
+            "loss_obj_bbox": per_layer(object_l1) / presence,
+            "loss_sub_giou": per_layer(human_giou) / count,
+            "loss_obj_giou": per_layer(object_giou) / presence,
+        }
+
+    def _count(self, pairs: Tensor, positives: Tensor, presence: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        """Local counts (L,) to divisors (L,): totals over all processes, shared equally among them."""
+        totals, processes = total_over_processes(torch.stack([pairs, positives, presence, weight]))
+        pairs, positives, presence, weight = totals
+        divisors = (pairs.clamp(min=1), positives.clamp(min=1), presence + 1e-4, weight)
+        return tuple(divisor / processes for divisor in divisors)
+
+    def _distillation(self, out: HoiClipOutput, clip_features: Tensor) -> Tensor:
+        """GEN-VLKT's mimic loss (L,): the mean query should look like CLIP's view of the image."""
+        features = torch.stack(
+            [*(layer["interaction_features"] for layer in out.auxiliary_outputs or []), out["interaction_features"]]
+        )
+        student = _full_precision(features).mean(2)  # (L, B, N, D) -> (L, B, D)
+        teacher = _full_precision(clip_features)  # (B, D), not normalised
+        (total,), processes = total_over_processes(teacher.new_tensor([teacher.numel()]))
+        return (student - teacher).abs().sum((1, 2)) / (total / processes)
+
+    # --- from what is given to what is compared ----------------------------------------------------
+
+    def _align(
+        self, out: HoiClipOutput, targets: Targets, auxiliary: bool = True
+    ) -> tuple[LayerPredictions, PaddedTargets]:
+        """Stack the layers, pad the targets, and let both speak of the same interactions."""
+        names = ("human_boxes", "object_boxes", "object_logits", "interaction_logits")
+        others = (out.auxiliary_outputs or []) if auxiliary else []
+        found = {
+            name: _full_precision(torch.stack([*(layer[name] for layer in others), getattr(out, name)]))
+            for name in names
+        }
+        layers = LayerPredictions(**found)
+        pairs = self._pad(targets, layers)
+        said, asked = layers.interaction_logits.shape[-1], pairs.interaction_labels.shape[-1]
+        seen = len(self.seen_interactions)
+        if said != asked:
+            if said == self.config.num_interactions and asked == seen:
+                layers.interaction_logits = layers.interaction_logits[..., self.seen_interactions]
+            elif said == seen and asked == self.config.num_interactions:
+                pairs.interaction_labels = pairs.interaction_labels[..., self.seen_interactions]
+            else:
+                raise HoiError(f"interaction_labels have {asked} columns, the model scores {said} interactions")
+        return layers, pairs
+
+    def _pad(self, targets: Targets, layers: LayerPredictions) -> PaddedTargets:
+        like = layers.human_boxes  # device and dtype of what is compared
+        batch = like.shape[1]
+        if len(targets) != batch:
+            raise HoiError(f"{len(targets)} targets for {batch} images")
+        counts = [len(t["object_labels"]) for t in targets]
+        width = max(
+            (t["interaction_labels"].shape[-1] for t in targets if t["interaction_labels"].ndim == 2), default=0
+        )
+        width = width or layers.interaction_logits.shape[-1]
+        image = torch.arange(batch, device=like.device).repeat_interleave(torch.tensor(counts, device=like.device))
+        row = torch.cat([torch.arange(count, device=like.device) for count in counts])
+
+        def padded(name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+            flat = torch.cat([t[name].reshape(-1, *shape).to(like.device, dtype) for t in targets])
+            if len(flat) != len(row):
+                raise HoiError(f"{name} has {len(flat)} rows for {len(row)} annotated pairs")
+            into = torch.zeros((batch, max(counts, default=0), *shape), dtype=dtype, device=like.device)
+            into[image, row] = flat
+            return into
+
+        pairs = PaddedTargets(
+            human_boxes=padded("human_boxes", 4, dtype=like.dtype),
+            object_boxes=padded("object_boxes", 4, dtype=like.dtype),
+            object_labels=padded("object_labels", dtype=torch.int64),
+            interaction_labels=padded("interaction_labels", width, dtype=like.dtype),
+            counts=counts,
+        )
+        if pairs.object_labels.numel() and not 0 <= int(pairs.object_labels.max()) <= self.config.num_objects:
+            raise HoiError(f"object_labels must lie in 0..{self.config.num_objects}")
+        return pairs
+
+
+def assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The cheapest assignment of a cost (N, n): query and target index, int64, by ascending query."""
+    query, target = linear_sum_assignment(cost)
+    return torch.from_numpy(query).long(), torch.from_numpy(target).long()
+
+
+def focal(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    """Focal loss of each logit with a focus of 2; probabilities are kept off 0 and 1 first."""
+    p = logits.sigmoid().clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    hit = -alpha * p.log() * (1 - p).square()
+    rejection = -(1 - alpha) * (1 - p).log() * p.square()
+    return labels * hit + (1 - labels) * rejection
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """(..., 4) cxcywh -> xyxy."""
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
+    """GIoU of xyxy boxes (..., 4) and (..., 4), broadcast against each other, in -1..1."""
+    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
+    shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    tiny = torch.finfo(a.dtype).tiny  # two boxes without any area have nothing to divide by
+    union = area_a + area_b - shared
+    return shared / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
+def total_over_processes(values: Tensor) -> tuple[Tensor, int]:
+    """Sum over all processes, and how many there are; the values themselves where there is one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values, 1
+    values = values.detach().clone()
+    distributed.all_reduce(values)
+    return values, distributed.get_world_size()
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _flatten(matches: list[Matches]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Layer, image, query and target index of every match, each (M,)."""
+    found = [
+        (torch.full_like(query, i), torch.full_like(query, b), query, target)
+        for i, layer in enumerate(matches)
+        for b, (query, target) in enumerate(layer)
+    ]
+    columns = zip(*found, strict=True) if found else ([torch.empty(0, dtype=torch.int64)],) * 4
+    layer, image, query, target = (torch.cat(list(rows)) for rows in columns)
+    return layer, image, query, target
