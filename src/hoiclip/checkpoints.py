@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, CLIPConfig, CLIPModel, DetrConfig, DetrForObjectDetection, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from hoiclip.classifiers import TextEmbedder
 from hoiclip.configuration import HoiClipConfig, clip_config, detector_config
@@ -83,9 +84,9 @@ def _unpickle(path: Path) -> Any:
         with torch.serialization.safe_globals(ALLOWED_CLASSES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global):? ?([\w.]+)", str(error))
+        unsafe = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported class ([\w.]+)|unrecognized function (\S+)", str(error))
         if unsafe:
-            wanted = unsafe[1] or unsafe[2]
+            wanted = unsafe[1] or unsafe[2] or unsafe[3]
             raise HoiError(f"{path}: refused, since it wants to run code ({wanted}); only tensors are read") from error
         raise
 
@@ -329,10 +330,8 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
     for name in ("verb2hoi_proj", "verb2hoi_proj_eval"):
         if name in names.left:
             names.move(name, "verbs.verb_to_interaction")
-    model = HoiClipModel(config)
     hint = f"this is not a HOICLIP checkpoint for the vocabulary {words.name!r}"
-    _load(model, names.finish(hint), origin, hint)
-    return _dressed(model, words)
+    return _filled(config, names.finish(hint), origin, hint, words)
 
 
 def convert_gen_vlkt(
@@ -343,7 +342,7 @@ def convert_gen_vlkt(
     Args:
         source, vocabulary: as in :func:`convert_hoiclip`.
         clip: CLIP folder, hub id or OpenAI archive.  Without it the model detects as published but
-            can neither be distilled further nor take another vocabulary.
+            can neither be trained further nor take another vocabulary.
 
     Raises:
         HoiError: if the file cannot be read or does not belong to that vocabulary.
@@ -351,10 +350,12 @@ def convert_gen_vlkt(
     weights, origin = _as_weights(source)
     words = HoiVocabulary.coerce(vocabulary)
     _check_rows(weights, words, origin)
+    clip_model = load_clip(clip) if clip else None
     config = HoiClipConfig(
         variant="gen-vlkt",
         detector=detector_config(_resnet_name(weights, "backbone.0.body")),
-        clip=load_clip(clip).config if clip else clip_config(),
+        clip=clip_model.config if clip_model else clip_config(),
+        carries_clip=clip_model is not None,
         vocabulary=words,
     )
     names = _Renamer(weights, origin)
@@ -363,16 +364,18 @@ def convert_gen_vlkt(
     _rename_classifiers(names, words)
     hint = f"this is not a GEN-VLKT checkpoint for the vocabulary {words.name!r}"
     converted = names.finish(hint)
-    model = HoiClipModel(config)
-    clip_weights = load_clip(clip).state_dict() if clip else model.clip.state_dict()
-    converted.update({f"clip.{name}": tensor for name, tensor in clip_weights.items()})
-    _load(model, converted, origin, hint)
-    return _dressed(model, words)
+    if clip_model is not None:
+        converted |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
+    return _filled(config, converted, origin, hint, words)
 
 
-def _dressed(model: HoiClipModel, words: HoiVocabulary) -> HoiClipModel:
+def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, words: HoiVocabulary) -> HoiClipModel:
+    """A model whose every weight comes from a file."""
+    with no_init_weights():
+        model = HoiClipModel(config)
+    _load(model, weights, origin, hint)
     model.vocabulary = words
-    model.text_embedder = TextEmbedder(model.config.tokenizer)
+    model.text_embedder = TextEmbedder(config.tokenizer)
     return model.eval()
 
 
@@ -451,7 +454,8 @@ def load_clip(source: str | Path) -> CLIPModel:
     config = _clip_sizes(weights, "")
     names = _Renamer(weights, str(source))
     _rename_clip(names, "", "", config)
-    model = CLIPModel(config)
+    with no_init_weights():
+        model = CLIPModel(config)
     hint = "this is not one of OpenAI's CLIP vision transformers"
     _load(model, names.finish(hint), str(source), hint)
     return model.eval()

@@ -85,6 +85,8 @@ class HoiClipConfig(PreTrainedConfig):
         unused_parameters: keep the weights which the published model trains but never reaches, so
             that its files convert without loss and the count is the paper's 66.1 million.
         eos_weight, cost_*, weight_*, focal_alpha: the matcher and the losses (section 3.5).
+        carries_clip: False for a baseline without its teacher: it detects, but cannot learn or take
+            other words.
         distillation_weight: GEN-VLKT's mimic loss; 0 gives *Base* of Table 5.
     """
 
@@ -124,6 +126,7 @@ class HoiClipConfig(PreTrainedConfig):
         weight_giou: float = 1.0,
         focal_alpha: float = 0.5,
         distillation_weight: float = 20.0,
+        carries_clip: bool = True,
         **kwargs: Any,
     ) -> None:
         if detector is None:
@@ -161,6 +164,9 @@ class HoiClipConfig(PreTrainedConfig):
         self.weight_giou = weight_giou
         self.focal_alpha = focal_alpha
         self.distillation_weight = distillation_weight
+        if not carries_clip and variant != "gen-vlkt":
+            raise HoiError("carries_clip: only the gen-vlkt variant detects without CLIP")
+        self.carries_clip = carries_clip
         sizes = {key: kwargs.pop(key) for key in _SIZES if key in kwargs}
         if sizes:  # a saved config: the words themselves lie in vocabulary.json beside it
             for key in _SIZES:

@@ -358,14 +358,14 @@ class HoiClipModel(PreTrainedModel):
 
     def __init__(self, config: HoiClipConfig) -> None:
         super().__init__(config)
-        if config.detector._attn_implementation is None:  # its layers stand here without their own model
-            config.detector._attn_implementation = {"": config._attn_implementation}
+        # DETR's layers stand here without their own model, and a ResNet has no attention to choose
+        config.detector._attn_implementation = {"": config._attn_implementation, "backbone_config": "eager"}
         width = config.clip.projection_dim
         baseline = config.variant == "gen-vlkt"
         self.vocabulary: HoiVocabulary | None = None
         self.text_embedder: TextEmbedder | None = None
         self.detector = InstanceDetector(config)
-        self.clip = CLIPModel._from_config(config.clip)
+        self.clip = CLIPModel._from_config(config.clip) if config.carries_clip else None
         if baseline:
             self.interaction_decoder: KnowledgeDecoder | GenVlktDecoder = GenVlktDecoder(config)
         else:
@@ -403,7 +403,8 @@ class HoiClipModel(PreTrainedModel):
 
     def freeze_frozen(self) -> None:
         """Mark what the paper keeps fixed: CLIP, the text classifiers, the backbone's first stage."""
-        self.clip.requires_grad_(False)
+        if self.clip is not None:
+            self.clip.requires_grad_(False)
         # transformers 5.23 freezes every backbone stage by a misspelt name; the paper trains all
         # but the stem and the first stage.
         for name, parameter in self.detector.backbone.named_parameters():
@@ -414,7 +415,8 @@ class HoiClipModel(PreTrainedModel):
     def train(self, mode: bool = True) -> HoiClipModel:
         """Training mode for what is trained; CLIP stays frozen in evaluation mode."""
         super().train(mode)
-        self.clip.eval()
+        if self.clip is not None:
+            self.clip.eval()
         return self
 
     # --- the way of an image ---------------------------------------------------------------------
@@ -499,6 +501,8 @@ class HoiClipModel(PreTrainedModel):
             return None, None  # the baseline needs CLIP only as its teacher
         if clip_pixel_values is None:
             raise ValueError("clip_pixel_values is missing: pass what HoiClipProcessor returns")
+        if self.clip is None:
+            raise ValueError("this baseline was converted without its teacher: convert it again with --clip")
         with torch.no_grad():
             vision = self.clip.vision_model
             tokens = vision.post_layernorm(vision(clip_pixel_values).last_hidden_state)
@@ -548,9 +552,11 @@ class HoiClipModel(PreTrainedModel):
                 ``config.tokenizer``.
 
         Raises:
-            HoiError: if no tokenizer can be found.
+            HoiError: if no tokenizer can be found, or the model carries no CLIP.
         """
         vocabulary = HoiVocabulary.coerce(vocabulary)
+        if self.clip is None:
+            raise HoiError("this model was converted without CLIP and keeps its words: convert it again with --clip")
         if tokenizer is not None or self.text_embedder is None:
             self.text_embedder = TextEmbedder(tokenizer or self.config.tokenizer)
         weight = self.interactions.weight

@@ -1,0 +1,43 @@
+"""Both views of a picture against the published preprocessing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference import HERE, recipe
+
+from hoiclip import HoiClipProcessor
+from hoiclip.processing import clip_view, detector_image, detector_view
+
+CASES = json.loads((HERE / "preprocess.json").read_text())
+ARRAYS = np.load(HERE / "preprocess.npz")
+HALF = 2e-3  # what rounding to float16 may cost
+
+
+@pytest.mark.parametrize("index", range(len(CASES["images"])))
+def test_views_equal_the_published_ones(index: int) -> None:
+    case = CASES["images"][index]
+    image = Image.fromarray(recipe.image(case["seed"], case["h"], case["w"]))
+    view = detector_view(image).numpy()
+    height, width = view.shape[1:]
+    assert [height, width] == case["resized_hw"]
+    sample = view[:, (np.arange(64) * height) // 64][:, :, (np.arange(64) * width) // 64]
+    assert np.abs(sample - ARRAYS[f"img{index}_sample"]).max() <= HALF
+    inputs = HoiClipProcessor("hico")(image)
+    assert np.array_equal(inputs["pixel_values"][0].numpy(), view)
+    if f"img{index}_clip_from_resized" not in ARRAYS:
+        return  # the reference keeps CLIP's view of the first two only
+    resized = detector_image(image)
+    assert np.abs(clip_view(resized).numpy() - ARRAYS[f"img{index}_clip_from_resized"]).max() <= HALF
+    assert np.abs(clip_view(image).numpy() - ARRAYS[f"img{index}_clip_from_original"]).max() <= HALF
+    assert np.abs(inputs["clip_pixel_values"][0].numpy() - ARRAYS[f"img{index}_clip_from_resized"]).max() <= HALF
+
+
+@pytest.mark.parametrize("case", CASES["sizes"], ids=lambda c: "x".join(map(str, c["hw"])))
+def test_pictures_are_resized_to_the_published_size(case: dict[str, list[int]]) -> None:
+    height, width = case["hw"]
+    resized = detector_image(Image.new("RGB", (width, height)))
+    assert [resized.height, resized.width] == case["resized_hw"]
