@@ -110,7 +110,8 @@ def rank_batch(
     if enhancement is not None:
         fused += _numpy(enhancement)[:, None]
     image, query, hoi_ids, scores = highest_scores(fused, top_k)  # (M,) each, image by image, best first
-    human, object_ = human_boxes[image, query], object_boxes[image, query]  # (M, 4)
+    row = image * human_boxes.shape[1] + query
+    human, object_ = human_boxes.reshape(-1, 4)[row], object_boxes.reshape(-1, 4)[row]  # (M, 4)
     if nms_threshold is not None:
         group = image * vocabulary.num_interactions + hoi_ids
         keep = surviving_pairs(human, object_, group, nms_threshold, nms_alpha, nms_beta)
@@ -124,8 +125,19 @@ def rank_batch(
     results = []
     for index in range(batch):
         rows = slice(bounds[index], bounds[index + 1])
-        columns = (human, object_, object_ids, verb_ids, hoi_ids, scores)
-        results.append(Detections(*(c[rows].copy() for c in columns), vocabulary, sizes[index], certain[rows].copy()))
+        results.append(
+            Detections(
+                human[rows].copy(),  # without the copy one kept image would hold its whole batch in memory
+                object_[rows].copy(),
+                object_ids[rows].copy(),
+                verb_ids[rows].copy(),
+                hoi_ids[rows].copy(),
+                scores[rows].copy(),
+                vocabulary,
+                sizes[index],
+                certain[rows].copy(),
+            )
+        )
     return results
 
 
@@ -141,10 +153,10 @@ def fuse_scores(interaction_scores: np.ndarray, object_scores: np.ndarray, vocab
         (..., N, K) in the wider of both float types, float32 at least.
     """
     kind = np.result_type(interaction_scores.dtype, object_scores.dtype, np.float32)
+    fused = np.empty(interaction_scores.shape, dtype=kind)
     squared = np.square(object_scores, dtype=kind)
-    fused = np.take(squared, vocabulary.object_ids, axis=-1)
-    fused += interaction_scores
-    return fused
+    np.take(squared, vocabulary.object_ids, axis=-1, out=fused, mode="clip")  # "raise" would take a copy first
+    return np.add(fused, interaction_scores, out=fused)
 
 
 def training_free_enhancement(zero_shot_logits: Any, top_k: int, weight: float = 1.0) -> Any:
@@ -305,22 +317,23 @@ def highest_scores(fused: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarra
     if not flat.size:
         nothing = np.zeros(0, dtype=np.int64)
         return nothing, nothing, nothing, flat.reshape(-1)[:0]
-    starts = np.arange(0, flat.shape[1], max(1, flat.shape[1] // (4 * top_k)))
-    block_maxima = np.maximum.reduceat(flat, starts, axis=1)  # (B, blocks), NaN if the block has one
-    if np.isnan(block_maxima).any():
+    blocks = min(4 * top_k, flat.shape[1])  # block b: entries b, b + blocks, b + 2 * blocks ...
+    whole = flat.shape[1] - flat.shape[1] % blocks
+    block_maxima = flat[:, :whole].reshape(batch, -1, blocks).max(axis=1)  # (B, blocks), NaN if the block has one
+    if np.isnan(block_maxima).any() or np.isnan(flat[:, whole:]).any():
         raise HoiError("a score is NaN: the model's outputs cannot be ranked")
-    if block_maxima.shape[1] > top_k:
+    if blocks > top_k:
         floor = np.partition(block_maxima, -top_k, axis=1)[:, -top_k]
-        image, entry = np.divmod(np.flatnonzero(flat >= floor[:, None]), flat.shape[1])
+        entry = np.flatnonzero(flat >= floor[:, None])
     else:
-        image, entry = np.divmod(np.arange(flat.size), flat.shape[1])
-    scores = flat[image, entry]
+        entry = np.arange(flat.size)
+    scores = flat.reshape(-1)[entry]
+    image = entry // flat.shape[1]
 
     order = np.lexsort((-scores, image))  # stable: equal scores stay in the order of their index
-    image, entry, scores = image[order], entry[order], scores[order]
-    rank = np.arange(len(image)) - np.searchsorted(image, image)
-    best = rank < top_k
-    query, hoi_ids = np.divmod(entry[best], interactions)
+    first = np.searchsorted(image, np.arange(batch))  # image is sorted, before and after
+    best = order[np.arange(len(order)) - first[image] < top_k]
+    query, hoi_ids = np.divmod(entry[best] % flat.shape[1], interactions)
     return image[best], query, hoi_ids, scores[best]
 
 

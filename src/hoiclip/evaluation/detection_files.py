@@ -208,20 +208,20 @@ def _interaction(
     triplet: dict[str, Any], number: int, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], int]
 ) -> int:
     """The interaction of a triplet by ``hoi_id``, which its names must not contradict, or by its names."""
-    names = triplet.get("verb"), triplet.get("object")
+    names = str(triplet.get("verb")), str(triplet.get("object"))
     hoi_id = triplet.get("hoi_id")
     if hoi_id is None:
         if names not in pairs:
             raise HoiError(
                 f"triplet {number}: vocabulary {vocabulary.name!r} has no interaction {names}; give a hoi_id"
             )
-        return pairs[names]  # type: ignore[index]
+        return pairs[names]
     if isinstance(hoi_id, bool) or not isinstance(hoi_id, int) or not 0 <= hoi_id < vocabulary.num_interactions:
         raise HoiError(
             f"triplet {number}: hoi_id {hoi_id!r} is not one of the {vocabulary.num_interactions} "
             f"interactions of {vocabulary.name!r}, counted from 0"
         )
-    if None not in names and pairs.get(names) != hoi_id:  # type: ignore[call-overload]
+    if "verb" in triplet and "object" in triplet and pairs.get(names) != hoi_id:
         own = vocabulary.interaction_name(hoi_id)
         raise HoiError(f"triplet {number}: hoi_id {hoi_id} is {own!r}, not {names}; is it another vocabulary's?")
     return hoi_id

@@ -234,11 +234,11 @@ class HicoDetEvaluator:
     def result(self) -> HicoDetResult:
         """The evaluation of all images added so far; more may be added afterwards."""
         self._match_waiting()
-        columns = zip(*self._matched, strict=True) if self._matched else [np.zeros(0)] * 4
-        image, hoi_ids, scores, hits = (np.concatenate(c) if self._matched else c for c in columns)
+        nothing = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), np.zeros(0), np.zeros(0, dtype=bool)
+        image, hoi_ids, scores, hits = (np.concatenate(c) for c in zip(nothing, *self._matched, strict=True))
         classes = self.vocabulary.num_interactions
         rows = by_class(hoi_ids, scores, image, classes)
-        pairs = [eleven_point_ap(hits[rows[k]].astype(bool), int(self.num_gt[k])) for k in range(classes)]
+        pairs = [eleven_point_ap(hits[rows[k]], int(self.num_gt[k])) for k in range(classes)]
         per_class, recall = np.array(pairs).T
 
         everything = np.ones(classes, dtype=bool)
@@ -289,7 +289,8 @@ def sweep_enhancement(
         One result (protocol "hoiclip") per K.
     """
     evaluators = {k: HicoDetEvaluator(annotations, vocabulary) for k in zero_shot_top_ks}
-    for file_names, *arrays in outputs:
+    for file_names, human, object_, object_scores, interaction_scores, logits in outputs:
+        arrays = human, object_, object_scores, interaction_scores, logits
         ranked = rank_sweep(*arrays, vocabulary, zero_shot_top_ks, **options)
         for k, evaluator in evaluators.items():
             for file_name, found in zip(file_names, ranked[k], strict=True):
@@ -306,11 +307,11 @@ def _annotated_pairs(annotations: Sequence[AnnotatedImage], vocabulary: HoiVocab
         raise HoiError("there are no annotated images to evaluate on")
     for image in annotations:
         _valid_ids(image.hoi_ids, vocabulary.num_interactions, f"{image.file_name}: annotated interaction")
-    image = np.repeat(np.arange(len(annotations)), [len(a.hoi_ids) for a in annotations])
+    position = np.repeat(np.arange(len(annotations)), [len(a.hoi_ids) for a in annotations])
     hoi_ids = np.concatenate([a.hoi_ids for a in annotations])
     human = np.concatenate([a.human_boxes for a in annotations])
     object_ = np.concatenate([a.object_boxes for a in annotations])
-    return Pairs(image * vocabulary.num_interactions + hoi_ids, human, object_).in_order()
+    return Pairs(position * vocabulary.num_interactions + hoi_ids, human, object_).in_order()
 
 
 def _images_with_object(

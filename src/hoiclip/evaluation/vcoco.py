@@ -152,7 +152,7 @@ class VcocoEvaluator:
     ) -> None:
         images = vcoco_images(annotations, vocabulary)
         self._position = {image.file_name: i for i, image in enumerate(images)}
-        self._number = {_image_id(image): i for i, image in enumerate(images)}
+        self._number: dict[Any, int] = {_image_id(image): i for i, image in enumerate(images)}
         self._seen_images = np.zeros(len(images), dtype=bool)
         self._waiting: list[tuple[int, Detections]] = []
         self._matched: list[tuple[np.ndarray, ...]] = []  # image, slot, score, hit in scenario 1, in scenario 2
@@ -267,11 +267,9 @@ class VcocoEvaluator:
         if scenario not in (1, 2):
             raise HoiError(f"V-COCO has scenarios 1 and 2, not {scenario}")
         self._match_waiting()
-        empty = [np.zeros(0)] * 5
-        image, slot, scores, *hits = (
-            [np.concatenate(c) for c in zip(*self._matched, strict=True)] if self._matched else empty
-        )
-        hit = hits[scenario - 1].astype(bool)
+        nothing = *(np.zeros(0, dtype=kind) for kind in (np.int32, np.int8, np.float64)), *[np.zeros(0, dtype=bool)] * 2
+        image, slot, scores, *hits = (np.concatenate(c) for c in zip(nothing, *self._matched, strict=True))
+        hit = hits[scenario - 1]
         rows = by_class(slot, scores, image, SLOTS)
         ap = np.array([all_point_ap(hit[r], int(n)) for r, n in zip(rows, self.num_gt, strict=True)])
         agents, roles = ap[:AGENT_SLOTS], ap[AGENT_SLOTS:]

@@ -51,10 +51,10 @@ class VcocoAction:
 
 def _actions() -> tuple[VcocoAction, ...]:
     rows: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
-    with (resources.files("hoiclip.evaluation") / "vcoco_actions.tsv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            names = tuple(row["objects"].split(", ")) if row["objects"] else ()
-            rows[row["action"]].append((row["role"], names))
+    table = (resources.files("hoiclip.evaluation") / "vcoco_actions.tsv").read_text(encoding="utf-8")
+    for row in csv.DictReader(table.splitlines(), delimiter="\t"):
+        names = tuple(row["objects"].split(", ")) if row["objects"] else ()
+        rows[row["action"]].append((row["role"], names))
     return tuple(
         VcocoAction(name, tuple(r for r, _ in roles[1:]), tuple(o for _, o in roles[1:]))  # the first is the agent
         for name, roles in rows.items()
