@@ -26,6 +26,14 @@ from hoiclip.playground.tokens import build_tokenizer
 from hoiclip.vocabulary import HoiVocabulary
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def vocabulary():
     return HoiVocabulary.from_name("playground")

@@ -136,7 +136,6 @@ class _Batches(IterableDataset):
         self.scenes, self.seed, self.start, self.batch = CaptionedScenes(vocabulary, seed, start), seed, start, batch
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        torch.set_num_threads(1)
         step_aside()
         rng = np.random.default_rng([self.seed, self.start])
         pool: list[Sample] = []

@@ -231,7 +231,6 @@ class _StillLifes(IterableDataset):
         self.start, self.batch = start, batch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        torch.set_num_threads(1)
         step_aside()
         index = self.start
         while True:

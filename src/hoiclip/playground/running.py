@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import get_worker_info
 
 from hoiclip.errors import HoiError
 
@@ -24,7 +25,10 @@ def seed_everything(seed: int) -> None:
 
 
 def step_aside() -> None:
-    """Lowers this process's priority: rendering leaves training its core."""
+    """Lowers the priority of a rendering process, which leaves training its core."""
+    if get_worker_info() is None:  # rendering in the training process itself
+        return
+    torch.set_num_threads(1)
     with contextlib.suppress(AttributeError, OSError):
         os.nice(5)
 
