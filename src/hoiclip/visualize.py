@@ -13,6 +13,9 @@ from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
+# Smaller pictures are enlarged, or their labels would hide them.
+READABLE_SIDE, LONGEST_SIDE = 400, 1300
+
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
 
@@ -27,6 +30,8 @@ class DrawnPair(NamedTuple):
 
 def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int = 3) -> Image.Image:
     """A copy with one colour per pair: both boxes, a link, and its best interactions by name.
+
+    Small pictures come back enlarged by a whole number, so that the labels can be read.
 
     Args:
         image: the picture the detections belong to.
@@ -63,16 +68,17 @@ def pair_colours(count: int) -> list[Colour]:
 
 def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence[Colour] | None = None) -> Image.Image:
     """Boxes and links first, then labels above everything, none over another where there is room."""
-    canvas = image.convert("RGB").copy()
+    factor = enlargement(image.size)
+    canvas = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     unit = max(1, round(min(canvas.size) / 260))
     font = ImageFont.load_default(size=max(10, round(min(canvas.size) / 36)))
     colours = colours or pair_colours(len(pairs))
     for pair, colour in zip(pairs, colours, strict=True):
-        human = _inside(pair.human, canvas.size)
+        human = _inside(pair.human, image.size, factor)
         draw.rectangle(human, outline=colour, width=2 * unit)
         if pair.object is not None:
-            obj = _inside(pair.object, canvas.size)
+            obj = _inside(pair.object, image.size, factor)
             _dashed(draw, obj, colour, 2 * unit)
             ends = [_centre(human), _centre(obj)]
             draw.line(ends, fill="white", width=2 * unit + 2)
@@ -80,43 +86,54 @@ def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence
             for x, y in ends:
                 r = 3 * unit
                 draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="white", width=unit)
-    taken: list[tuple[float, ...]] = []
+    taken: list[Box] = []
     for pair, colour in zip(pairs, colours, strict=True):
         if pair.labels:
-            _label(draw, pair, colour, font, unit, canvas.size, taken)
+            _label(draw, "\n".join(pair.labels), _inside(pair.human, image.size, factor), colour, font, unit, taken)
     return canvas
+
+
+def enlargement(size: tuple[int, int]) -> int:
+    """By how much the drawing of a (width, height) picture is larger than the picture."""
+    return max(1, min(-(-READABLE_SIDE // min(size)), LONGEST_SIDE // max(size)))
 
 
 def _label(
     draw: ImageDraw.ImageDraw,
-    pair: DrawnPair,
+    text: str,
+    human: Box,
     colour: Colour,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     unit: int,
-    size: tuple[int, int],
-    taken: list[tuple[float, ...]],
+    taken: list[Box],
 ) -> None:
-    text = "\n".join(pair.labels)
+    """Above the person's box, inside where there is no room above, beside nobody else's label."""
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=unit)
     width, height = right - left + 4 * unit, bottom - top + 4 * unit
-    human = _inside(pair.human, size)
-    x = min(max(0.0, human[0]), max(0.0, size[0] - width))
-    y = human[1] - height if human[1] >= height else human[1]
-    for _ in range(12):  # step down past labels already there
-        spot = (x, y, x + width, y + height)
-        clash = next(
-            (t for t in taken if spot[0] < t[2] and t[0] < spot[2] and spot[1] < t[3] and t[1] < spot[3]), None
-        )
-        if clash is None or clash[3] + height > size[1]:
-            break
-        y = clash[3] + 1
-    y = min(y, max(0.0, size[1] - height))
+    room = draw.im.size
+    x = max(0.0, min(human[0], room[0] - width))
+    wanted = human[1] - height if human[1] >= height else human[1]
+    wanted = max(0.0, min(wanted, room[1] - height))
+    beside = [t for t in taken if x < t[2] and t[0] < x + width]
+    y = _free_height(wanted, height, beside, room[1])
     taken.append((x, y, x + width, y + height))
     dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
     draw.rectangle(taken[-1], fill=colour)
     draw.multiline_text(
         (x + 2 * unit - left, y + 2 * unit - top), text, font=font, fill="white" if dark else "black", spacing=unit
     )
+
+
+def _free_height(wanted: float, height: float, taken: Sequence[Box], limit: int) -> float:
+    """The next free place for a label below, else above, else where it was wanted."""
+    for downwards in (True, False):
+        y = wanted
+        while 0 <= y <= limit - height:
+            clash = next((t for t in taken if y < t[3] and t[1] < y + height), None)
+            if clash is None:
+                return y
+            y = clash[3] + 1 if downwards else clash[1] - height - 1
+    return wanted
 
 
 def _dashed(draw: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> None:
@@ -133,10 +150,11 @@ def _dashed(draw: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> 
             )
 
 
-def _inside(box: Sequence[float], size: tuple[int, int]) -> Box:
-    width, height = size
-    x0, x1 = sorted(min(max(float(x), 0.0), width - 1.0) for x in (box[0], box[2]))
-    y0, y1 = sorted(min(max(float(y), 0.0), height - 1.0) for y in (box[1], box[3]))
+def _inside(box: Sequence[float], size: tuple[int, int], factor: int) -> Box:
+    """A box of the (width, height) picture in pixels of its enlarged drawing."""
+    width, height = size[0] * factor, size[1] * factor
+    x0, x1 = sorted(min(max(float(x) * factor, 0.0), width - 1.0) for x in (box[0], box[2]))
+    y0, y1 = sorted(min(max(float(y) * factor, 0.0), height - 1.0) for y in (box[1], box[3]))
     return x0, y0, x1, y1
 
 
