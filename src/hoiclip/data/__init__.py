@@ -5,8 +5,9 @@ from hoiclip.data.check import CheckReport, check
 from hoiclip.data.custom import load_custom
 from hoiclip.data.dataset import HoiTrainingDataset, ImageFolder, collate, targets
 from hoiclip.data.datasets import open_dataset
-from hoiclip.data.hicodet import load_hicodet, prepare_hicodet
+from hoiclip.data.hicodet import load_hicodet
 from hoiclip.data.hoia import Defect, load_hoia, save_hoia
+from hoiclip.data.prepare import prepare_hicodet
 from hoiclip.data.transforms import FixedResize, TrainingAugmentation, resized_size
 from hoiclip.data.vcoco import load_vcoco
 from hoiclip.data.views import fraction, hold_out, listed, without_unseen

@@ -114,7 +114,7 @@ class CheckReport:
         """The report for a terminal, ``max_defects`` examples of each kind of defect."""
         lines = [f"{self.source}: {self.kind}, vocabulary {self.vocabulary}"]
         for split in self.splits:
-            lines += ["", f"{split.split:<34}{'found':>10}{'published':>12}"]
+            lines += ["", f"{split.split:<40}{'found':>10}{'published':>12}"]
             lines += [_row(name, n, split.published.get(name)) for name, n in split.counts.items()]
             lines += _set_rows(split)
             lines += _class_rows(split)
@@ -161,8 +161,10 @@ def check(
 
 def _split_report(files: DatasetFolder, split: str, content: HoiaContent) -> SplitReport:
     vocabulary, images = files.vocabulary, content.images
-    if files.kind == "hicodet" and images and images[0].file_name.startswith("HICO_"):
-        split = "test" if images[0].file_name.startswith("HICO_test") else "train"
+    known_as = split
+    if files.kind == "hicodet":  # a file may have any name, its images tell
+        name = images[0].file_name if images else ""
+        known_as = "test" if name.startswith("HICO_test") else "train" if name.startswith("HICO_train") else ""
     hoi_ids = np.concatenate([np.zeros(0, dtype=np.int64), *(image.hoi_ids for image in images)])
     valid = hoi_ids[(hoi_ids >= 0) & (hoi_ids < vocabulary.num_interactions)]
     per_class = np.bincount(valid, minlength=vocabulary.num_interactions)
@@ -180,7 +182,7 @@ def _split_report(files: DatasetFolder, split: str, content: HoiaContent) -> Spl
     return SplitReport(
         split=split,
         counts=counts,
-        published=PUBLISHED.get(files.kind, {}).get(split, {}),
+        published=PUBLISHED.get(files.kind, {}).get(known_as, {}),
         per_class=per_class.tolist(),
         sets=_sets(files, per_class),
         defects=sorted(_examine(files, split, content), key=lambda d: (d.image, d.where != "image", d.where, d.index)),
@@ -288,6 +290,12 @@ def _pair_defects(
         if not (0 <= human < len(image.boxes) and -1 <= obj < len(image.boxes)):
             defects.append(defect("id out of range", row, f"boxes {human} and {obj} of {len(image.boxes)}"))
             continue
+        if hoi == -1 and obj >= 0:
+            label = f"{vocabulary.verbs[verb]} {vocabulary.objects[image.object_ids[obj]]}"
+            defects.append(defect("not an interaction", row, f"{label!r} is not in vocabulary {vocabulary.name!r}"))
+        elif hoi == -1:
+            detail = f"{vocabulary.verbs[verb]!r} without an object is not in vocabulary {vocabulary.name!r}"
+            defects.append(defect("not an interaction", row, detail))
         if not -1 <= hoi < vocabulary.num_interactions:
             defects.append(defect("id out of range", row, f"interaction {hoi} of {vocabulary.num_interactions}"))
             continue
@@ -309,7 +317,7 @@ def _pair_defects(
 
 
 def _row(name: str, found: int, published: int | None) -> str:
-    line = f"  {name:<32}{found:>10,}"
+    line = f"  {name:<38}{found:>10,}"
     if published is None:
         return line
     return f"{line}{published:>12,}  {'ok' if found == published else 'DIFFERS'}"
@@ -318,11 +326,11 @@ def _row(name: str, found: int, published: int | None) -> str:
 def _set_rows(split: SplitReport) -> list[str]:
     if not split.sets:
         return []
-    lines = [f"  {'sets of interactions':<32}{'classes':>10}{'published':>12}{'labels':>10}"]
+    lines = [f"  {'sets of interactions':<38}{'classes':>10}{'published':>12}{'labels':>10}"]
     for name, row in split.sets.items():
         published = "" if row["published_classes"] is None else f"{row['published_classes']:,}"
         what = name if name in ("rare", "non_rare", "unseen") else f"unseen in {name}"
-        lines.append(f"    {what:<30}{row['classes']:>10,}{published:>12}{row['interactions']:>10,}")
+        lines.append(f"    {what:<36}{row['classes']:>10,}{published:>12}{row['interactions']:>10,}")
     return lines
 
 

@@ -95,7 +95,7 @@ class Dataset:
         names = [annotation.file_name for annotation in samples.annotations]
         if isinstance(which, str) and which in names:
             which = names.index(which)
-        if isinstance(which, str) and not which.isdecimal() or not 0 <= int(which) < len(names):
+        if (isinstance(which, str) and not which.isdecimal()) or not 0 <= int(which) < len(names):
             raise HoiError(
                 f"{self.files.root}: split {split!r} has no image {which!r}: give 0..{len(names) - 1} or a file name"
             )

@@ -1,7 +1,6 @@
 """HICO-DET from what a user has: the official ``anno_bbox.mat`` or the JSON form, found under one folder.
 
     train = load_hicodet("data/hicodet", "train")
-    prepare_hicodet("data/hicodet", archive="hico_20160224_det.tar.gz")
 
 Chao et al., *Learning to Detect Human-Object Interactions* (WACV 2018).  Coordinates are pixel
 positions counted from 1, both ends inside the box, exactly as annotated.
@@ -18,7 +17,6 @@ import numpy as np
 import scipy.io
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.archives import download, unpack
 from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
 from hoiclip.data.hoia import Defect, HoiaContent, load_hoia
 from hoiclip.errors import HoiError
@@ -92,11 +90,11 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
     path = Path(path)
     if split not in SPLITS:
         raise HoiError(f"{path}: has no split {split!r}: choose one of {', '.join(SPLITS)}")
+    if not path.is_file():
+        raise HoiError(f"{path}: no such file; give the {MAT_FILE} of the HICO-DET release")
     variable = f"bbox_{split}"
     try:
         content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True, variable_names=[variable])
-    except FileNotFoundError as error:
-        raise HoiError(f"{path}: no such file; give the {MAT_FILE} of the HICO-DET release") from error
     except Exception as error:  # scipy raises whatever the damage leads to
         raise HoiError(
             f"{path}: is damaged, cut off or no Matlab 5 file ({_first_line(error)}); download HICO-DET again"
@@ -191,37 +189,3 @@ def _corners(box: Any) -> Iterator[float]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# --- hoiclip data prepare hicodet ------------------------------------------------------------------
-
-
-def prepare_hicodet(
-    root: str | Path, archive: str | Path | None = None, url: str | None = None, sha256: str | None = None
-) -> DatasetFolder:
-    """Bring HICO-DET under ``root`` unless it is there: download, verify, unpack, find.
-
-    The command line follows this with :func:`hoiclip.data.check.check`.
-
-    Args:
-        root: folder for the dataset, made if it does not exist.
-        archive: the release as ``.tar``, ``.tar.gz`` or ``.zip``.
-        url: where to download the archive from; continues a download that was cut off.
-        sha256: expected checksum of the archive.
-
-    Raises:
-        HoiError: nothing to prepare from, a failed or wrong download, an archive that is damaged or
-            wants to write outside ``root``, or no HICO-DET inside.  Nothing half-written stays, save
-            the ``.part`` file of a download that can be continued.
-    """
-    root = Path(root)
-    try:
-        return find_hicodet(root)
-    except HoiError:
-        if archive is None and url is None:
-            raise
-    if url is not None:
-        archive = download(url, root, sha256=sha256)
-    assert archive is not None
-    unpack(archive, root, sha256=None if url is not None else sha256)
-    return find_hicodet(root)

@@ -34,12 +34,14 @@ def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None 
     short, long = min(size), max(size)
     if longest is not None and long / short * shorter > longest:
         shorter = round(longest * short / long)
+        if not shorter:  # a sliver that rounding would make vanish
+            return (1, longest) if size[0] == short else (longest, 1)
     if short == shorter:
         return size
     height, width = size
     if width < height:
-        return max(1, int(shorter * height / width)), max(1, shorter)
-    return max(1, shorter), max(1, int(shorter * width / height))
+        return int(shorter * height / width), shorter
+    return shorter, int(shorter * width / height)
 
 
 # --- one step each: a picture and its annotation in, both out --------------------------------------

@@ -1,0 +1,271 @@
+"""Downloads continue and archives stay inside their folder; a failure leaves nothing half-written."""
+
+import hashlib
+import io
+import re
+import stat
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from hico_release import empty, example, single, write_release
+
+from hoiclip.data import prepare_hicodet
+from hoiclip.data.archives import download, unpack
+from hoiclip.errors import HoiError
+
+DATA = bytes(range(256)) * 4000
+
+
+class FileServer(BaseHTTPRequestHandler):
+    """Serves ``server.data``; understands Range and If-Range; may cut a reply off after some bytes."""
+
+    def do_GET(self):
+        server = self.server
+        data, start = server.data, 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        server.log.append(int(asked[1]) if asked else 0)
+        if self.path.startswith("/missing"):
+            self.send_error(404)
+            return
+        if asked and server.ranges and self.headers.get("If-Range") == server.tag:
+            start = int(asked[1])
+            if start >= len(data):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(data)}")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        if server.tag:
+            self.send_header("ETag", server.tag)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : start + (server.cut or len(data))])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), FileServer) as server:
+        server.data, server.tag, server.ranges, server.cut, server.log = DATA, '"v1"', True, None, []
+        server.url = f"http://127.0.0.1:{server.server_port}/data/hico%20det.tar?x=1"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def fetch(server, folder, **kwargs):
+    return download(server.url, folder, progress=False, **kwargs)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_downloads_and_verifies(server, tmp_path):
+    path = fetch(server, tmp_path / "new", sha256=hashlib.sha256(DATA).hexdigest())
+    assert path.read_bytes() == DATA
+    assert names(tmp_path / "new") == ["hico det.tar"]
+    fetch(server, tmp_path / "new")
+    assert server.log == [0]
+
+
+def test_cut_off_download_continues_where_it_stopped(server, tmp_path):
+    server.cut = 300_000
+    for _ in range(2):
+        with pytest.raises(HoiError, match="run the same command again"):
+            fetch(server, tmp_path)
+        assert not (tmp_path / "hico det.tar").exists()
+    server.cut = None
+    assert fetch(server, tmp_path, sha256=hashlib.sha256(DATA).hexdigest()).read_bytes() == DATA
+    assert server.log == [0, 300_000, 600_000]
+    assert names(tmp_path) == ["hico det.tar"]
+
+
+def test_complete_part_file_is_taken_over(server, tmp_path):
+    (tmp_path / "hico det.tar.part").write_bytes(DATA)
+    (tmp_path / "hico det.tar.part.tag").write_text('"v1"')
+    assert fetch(server, tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("change", ["new version", "no ranges", "too long", "no tag"])
+def test_download_starts_over_where_it_cannot_continue(server, tmp_path, change):
+    server.cut = 300_000
+    server.tag = None if change == "no tag" else server.tag
+    with pytest.raises(HoiError):
+        fetch(server, tmp_path)
+    server.cut = None
+    if change == "new version":
+        server.data, server.tag = DATA[::-1], '"v2"'
+    elif change == "no ranges":
+        server.ranges = False
+    elif change == "too long":
+        (tmp_path / "hico det.tar.part").write_bytes(DATA * 2)
+    assert fetch(server, tmp_path).read_bytes() == server.data
+
+
+def test_wrong_checksum_keeps_nothing(server, tmp_path):
+    with pytest.raises(HoiError, match="SHA-256"):
+        fetch(server, tmp_path, sha256="0" * 64)
+    assert not (tmp_path / "hico det.tar").exists()
+    assert not (tmp_path / "hico det.tar.part").exists()
+
+
+def test_wrong_addresses_are_told(server, tmp_path):
+    with pytest.raises(HoiError, match="404"):
+        download(server.url.replace("/data/", "/missing/"), tmp_path, progress=False)
+    for url in ("file:///etc/passwd", "ftp://a/b", "http://host/", "just words"):
+        with pytest.raises(HoiError, match="no address of a file"):
+            download(url, tmp_path, progress=False)
+    with pytest.raises(HoiError, match="cut off"):
+        download("http://127.0.0.1:9/x.tar", tmp_path, progress=False)
+
+
+# --- archives --------------------------------------------------------------------------------------
+
+SYMLINK, FOLDER = "2", "5"  # member types of tar
+
+
+def tar_of(path, *members, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            else:
+                info.type, info.linkname = content.encode(), "/etc/passwd"
+                archive.addfile(info)
+    return path
+
+
+def zip_of(path, *members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            if not isinstance(content, bytes):
+                info.external_attr, content = (stat.S_IFLNK | 0o777) << 16, b"/etc/passwd"
+            archive.writestr(info, content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
+def test_archive_is_unpacked(tmp_path, kind):
+    members = ("hico/a.txt", b"1"), ("./hico/b/c.txt", b"22"), ("readme", b"")
+    if kind == "a.zip":
+        archive = zip_of(tmp_path / kind, ("hico/", b""), *members)
+    else:
+        archive = tar_of(tmp_path / kind, ("hico", FOLDER), *members, mode=f"w:{kind[6:]}")
+    unpack(archive, tmp_path / "root", progress=False)
+    assert names(tmp_path / "root") == ["hico", "readme"]
+    assert (tmp_path / "root" / "hico" / "b" / "c.txt").read_bytes() == b"22"
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("../evil", b"x"),
+        ("hico/../../evil", b"x"),
+        ("/evil", b"x"),
+        ("hico\\..\\..\\evil", b"x"),
+        ("C:/evil", b"x"),
+        ("hico/link", SYMLINK),
+    ],
+)
+def test_members_that_would_leave_the_folder_are_refused_as_a_whole(tmp_path, make, name, content):
+    archive = make(tmp_path / "a.archive", ("hico/good", b"1"), (name, content))
+    with pytest.raises(HoiError, match="do not trust this archive"):
+        unpack(archive, tmp_path / "deep" / "root", progress=False)
+    assert names(tmp_path) == ["a.archive", "deep"]
+    assert names(tmp_path / "deep") == []
+
+
+@pytest.mark.parametrize("kind", ["1", "3", "6"], ids=["hard link", "device", "fifo"])
+def test_hard_links_and_devices_are_refused(tmp_path, kind):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(HoiError, match="link or device"):
+        unpack(tar_of(tmp_path / "a.tar.gz", ("good", b"1"), ("x", kind)), tmp_path / "root", progress=False)
+    assert names(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("kind", ["a.tar.gz", "a.zip"])
+def test_cut_off_archive_leaves_nothing(tmp_path, kind):
+    import random
+
+    members = [(f"hico/{i}", random.Random(i).randbytes(5000)) for i in range(20)]
+    archive = (zip_of if kind == "a.zip" else tar_of)(tmp_path / kind, *members)
+    archive.write_bytes(archive.read_bytes()[:50_000])
+    with pytest.raises(HoiError, match="damaged"):
+        unpack(archive, tmp_path / "root", progress=False)
+    assert names(tmp_path) == [kind]
+
+
+def test_existing_files_are_not_overwritten(tmp_path):
+    (tmp_path / "root" / "hico").mkdir(parents=True)
+    (tmp_path / "root" / "hico" / "mine").write_text("keep")
+    with pytest.raises(HoiError, match="exists already"):
+        unpack(tar_of(tmp_path / "a.tar.gz", ("new", b"1"), ("hico/mine", b"2")), tmp_path / "root", progress=False)
+    assert names(tmp_path / "root") == ["hico"]
+    assert (tmp_path / "root" / "hico" / "mine").read_text() == "keep"
+
+
+def test_missing_and_wrong_archives_are_told(tmp_path):
+    with pytest.raises(HoiError, match="no such archive"):
+        unpack(tmp_path / "nowhere.tar", tmp_path / "root", progress=False)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(HoiError, match="neither a tar nor a zip"):
+        unpack(tmp_path / "a.txt", tmp_path / "root", progress=False)
+    with pytest.raises(HoiError, match="SHA-256"):
+        unpack(tmp_path / "a.txt", tmp_path / "root", sha256="ab", progress=False)
+    assert names(tmp_path) == ["a.txt"]
+
+
+# --- prepare hicodet -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A small hico_20160224_det.tar.gz."""
+    train, test = [example("HICO_train2015_00000001.jpg")], [example(), single(), empty()]
+    write_release(tmp_path / "made" / "hico_20160224_det", train, test)
+    with tarfile.open(tmp_path / "hico_20160224_det.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "hico_20160224_det", "hico_20160224_det")
+    return tmp_path / "hico_20160224_det.tar.gz"
+
+
+def test_prepare_unpacks_an_archive_and_ends_with_the_check(release, tmp_path):
+    report = prepare_hicodet(tmp_path / "root", archive=release)
+    assert {s.split: s.counts["images"] for s in report.splits} == {"train": 1, "test": 3}
+    assert report.defects == 0
+    assert all(s.pictures for s in report.splits)
+    release.unlink()
+    assert prepare_hicodet(tmp_path / "root", archive=release).to_dict() == report.to_dict()
+
+
+def test_prepare_downloads_continues_and_unpacks(release, server, tmp_path):
+    server.data, server.cut = release.read_bytes(), 5000
+    server.url = server.url.replace("hico%20det.tar", release.name)
+    options = {"url": server.url, "sha256": hashlib.sha256(server.data).hexdigest()}
+    with pytest.raises(HoiError, match="again to continue"):
+        prepare_hicodet(tmp_path / "root", **options)
+    server.cut = None
+    assert prepare_hicodet(tmp_path / "root", **options).defects == 0
+    assert server.log[1] == 5000
+
+
+def test_prepare_without_anything_says_what_it_needs(tmp_path):
+    with pytest.raises(HoiError, match="--archive FILE or --url URL"):
+        prepare_hicodet(tmp_path / "root")
+    assert names(tmp_path) == []
+    with pytest.raises(HoiError, match="holds no HICO-DET annotations"):
+        prepare_hicodet(tmp_path / "root", archive=tar_of(tmp_path / "other.tar.gz", ("cats.txt", b"meow")))
