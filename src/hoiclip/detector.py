@@ -165,15 +165,14 @@ class HoiDetector:
             except HoiError as error:
                 return error
 
-        waiting = [Path(p) for p in paths]
-        batches = [waiting[i : i + self.batch_size] for i in range(0, len(waiting), self.batch_size)]
-        with ThreadPoolExecutor(max_workers=min(4, self.batch_size)) as readers:
-            ahead = [readers.submit(decode, path) for path in batches[0]] if batches else []
-            for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        waiting, size = [Path(p) for p in paths], self.batch_size
+        with ThreadPoolExecutor(max_workers=min(4, size)) as readers:
+            ahead = [readers.submit(decode, path) for path in waiting[:size]]
+            for start in range(0, len(waiting), size):
                 pictures = [future.result() for future in ahead]
-                ahead = [readers.submit(decode, path) for path in following]
+                ahead = [readers.submit(decode, path) for path in waiting[start + size : start + 2 * size]]
                 results = iter(self._detect([p for p in pictures if not isinstance(p, HoiError)], **options))
-                for path, picture in zip(batch, pictures, strict=True):
+                for path, picture in zip(waiting[start : start + size], pictures, strict=True):
                     if isinstance(picture, HoiError):
                         yield path, None, picture
                     else:
