@@ -56,7 +56,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), FileServer) as server:
         server.data, server.tag, server.ranges, server.cut, server.log = DATA, '"v1"', True, None, []
         server.url = f"http://127.0.0.1:{server.server_port}/data/hico%20det.tar?x=1"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server
         server.shutdown()

@@ -82,10 +82,18 @@ def test_cut_off_file_is_refused_in_one_sentence(tmp_path):
     path = tmp_path / "anno_bbox.mat"
     write_anno_bbox(path, TRAIN * 30, TEST)
     data = path.read_bytes()
-    for size in (0, 5, 100, 200, 1000, len(data) // 4):
+    for size in (0, 5, 100, 130, 1000, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
-        message = complaint(path, "train")
-        assert "download HICO-DET again" in message or "holds no variable" in message
+        assert "cut off" in complaint(path, "train")
+        assert "download HICO-DET again" in complaint(path)
+
+
+def test_damaged_file_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "anno_bbox.mat"
+    write_anno_bbox(path, TRAIN * 30, TEST)
+    data = path.read_bytes()
+    path.write_bytes(data[:400] + b"\0" * 300 + data[700:])
+    assert "download HICO-DET again" in complaint(path, "train")
 
 
 def test_other_files_are_refused(tmp_path):

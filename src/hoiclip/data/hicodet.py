@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.io
@@ -92,6 +92,7 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
         raise HoiError(f"{path}: has no split {split!r}: choose one of {', '.join(SPLITS)}")
     if not path.is_file():
         raise HoiError(f"{path}: no such file; give the {MAT_FILE} of the HICO-DET release")
+    _refuse_cut_off(path)
     variable = f"bbox_{split}"
     try:
         content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True, variable_names=[variable])
@@ -105,6 +106,21 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
     for record in _records(content[variable]):
         reader.read(record)
     return reader.content
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """A Matlab 5 file tells the length of each variable, so a missing end shows even behind the last one read."""
+    with path.open("rb") as file:
+        header, total = file.read(128), path.stat().st_size
+        order: Literal["little", "big"] = "big" if header[126:] == b"MI" else "little"
+        position = 128
+        while position < total:
+            file.seek(position + 4)
+            position += 8 + int.from_bytes(file.read(4), order)
+    if position != total:
+        raise HoiError(
+            f"{path}: is cut off or damaged ({total:,} bytes, expected {position:,}); download HICO-DET again"
+        )
 
 
 class _MatReader:
