@@ -27,13 +27,13 @@ class HicoInputs:
     def annotations(self, indices):
         return [annotated(self.source.images[i], self.source.coco91_to_80) for i in indices]
 
-    def rank(self, indices, run):
+    def rank(self, indices, run, dtype=np.float64):
         """Final detections by file name for run "nms", "no_nms" or "nms_tfe10"."""
         found = {}
         for start in range(0, len(indices), 8):
             part = indices[start : start + 8]
             made = [predictions.predict(self.source, i, self.seed) for i in part]
-            arrays = {k: np.stack([m[k] for m in made]) for k in made[0]}
+            arrays = {k: np.stack([m[k] for m in made]).astype(dtype) for k in made[0]}
             if run == "nms_tfe10":
                 arrays["hoi_scores"] = (
                     arrays["hoi_scores"] + training_free_enhancement(arrays["clip_scores"], 10)[:, None]

@@ -76,6 +76,16 @@ def test_official_subset(subset_inputs, golden_hico, golden_official, ranked_sub
     check_official(ranked_subset[run], annotations, golden_official["sets"]["subset300"][run])
 
 
+def test_float32_predictions(subset_inputs, golden_hico):
+    golden = golden_hico["sets"]["subset20"]
+    found = subset_inputs.rank(golden["image_indices"], "nms", np.float32)
+    assert next(iter(found.values())).scores.dtype == np.float32
+    result = evaluate_hicodet(found, subset_inputs.annotations(golden["image_indices"]))
+    expected = golden["runs"]["nms"]
+    assert result.full == pytest.approx(expected["default"]["mAP"], abs=1e-5)
+    np.testing.assert_allclose(result.per_class, np.array(expected["ap"], dtype=float), rtol=0, atol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_full_test_set(golden_hico, golden_official, run):

@@ -166,19 +166,18 @@ def test_role_without_object_decides_between_scenarios(vocabulary):
 
 
 def test_both_forms_of_truth_agree(synthetic, vocabulary):
-    """Pairs built from the official ground truth give the official figures, where they can hold it."""
+    """Pairs built from the official ground truth give the official figures, where areas say nothing else."""
     coco, vcoco, _, truth = synthetic
-    valid = set(vocabulary.interactions)
+    index = {pair: k for k, pair in enumerate(vocabulary.interactions)}
     pairs, official = [], []
     for image in truth:
         rows, verbs = image.pairs()
         objects = np.where(rows[:, 1] >= 0, image.object_ids[rows[:, 1]], 80)
-        places = list(zip(verbs.tolist(), objects.tolist(), strict=True))
-        if set(places) <= valid and image.areas.all():
+        if image.areas.all():
             official.append(image)
-            ids = [vocabulary.interactions.index(p) for p in places]
-            pairs.append(AnnotatedImage(image.file_name, image.boxes, image.object_ids, rows, ids, image.size))
-    assert len(pairs) > 5
+            ids = [index.get(place, -1) for place in zip(verbs.tolist(), objects.tolist(), strict=True)]
+            pairs.append(AnnotatedImage(image.file_name, image.boxes, image.object_ids, rows, ids, image.size, verbs))
+    assert len(pairs) > 100
     names = {p.file_name for p in pairs}
     numbers = {i["id"] for i in coco["images"] if i["file_name"] in names}
     records = [r for r in synth_vcoco.official_detections(coco, vcoco, 1) if r["image_id"] in numbers]

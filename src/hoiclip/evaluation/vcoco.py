@@ -70,7 +70,7 @@ class VcocoResult:
 
 
 def evaluate_vcoco(
-    detections: Mapping[str, Detections],
+    detections: Mapping[str, Detections] | Sequence[Mapping[str, Any]],
     annotations: Sequence[VcocoImage | AnnotatedImage],
     scenario: Scenario = 1,
 ) -> VcocoResult:
@@ -79,7 +79,8 @@ def evaluate_vcoco(
     The triplets of an image with the same human box make one person (see :func:`person_records`).
 
     Args:
-        detections: Detections by file name, boxes in the frame of the annotation.
+        detections: Detections by file name, boxes in the frame of the annotation; or a sequence of
+            records, see :func:`evaluate_vcoco_records`.
         annotations: official ground truth, or pairs of the "vcoco" vocabulary.
         scenario: how a role without visible object is judged: 1 only right if no object is
             predicted, 2 always right.
@@ -87,6 +88,8 @@ def evaluate_vcoco(
     Raises:
         HoiError: detections for an unknown file, NaN, a vocabulary with other verbs than V-COCO's.
     """
+    if not isinstance(detections, Mapping):
+        return evaluate_vcoco_records(detections, annotations, scenario)
     evaluator = VcocoEvaluator(annotations)
     for file_name, found in detections.items():
         evaluator.add(file_name, found)
