@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,14 @@ def model_folder(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     save_model(model, folder, tokenizer=str(tokenizer))
     HoiClipProcessor(model.vocabulary, shortest_edge=64, longest_edge=112, clip_size=32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny models: more threads only wait for one another."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

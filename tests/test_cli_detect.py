@@ -16,6 +16,8 @@ from hoiclip.cli import main, picture_names
 from hoiclip.detector import HoiDetector
 from hoiclip.errors import HoiError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = {"ride bicycle", "hold bicycle", "ride horse", "feed horse", "hold umbrella", "no interaction dog"}
 
 

@@ -15,6 +15,8 @@ import hoiclip
 from hoiclip import Detections, HoiDetector, HoiError, HoiVocabulary
 from hoiclip.detector import DetectionLog, choose_device, find_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES = [(96, 64), (64, 96), (96, 64), (50, 50), (192, 128), (120, 40), (96, 64), (7, 5)]
 EVERYTHING: dict[str, Any] = {"threshold": 0.0, "top_k": 20}
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, CLIPConfig, CLIPModel, DetrConfig, DetrForObjectDetection, PreTrainedModel
@@ -592,5 +593,6 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
         Path(folder).mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
-    except OSError as error:
-        raise HoiError(f"{folder}: cannot be written ({error.strerror or error}); use another --out") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise HoiError(f"{folder}: cannot be written ({reason}); free some space or use another --out") from error

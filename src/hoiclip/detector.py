@@ -66,18 +66,22 @@ class HoiDetector:
         Raises:
             HoiError: if there is no such folder or no whole hoiclip model in it.
         """
-        if not os.path.exists(source) and (Path(source).is_absolute() or str(source).count("/") != 1):
+        is_folder, may_be_id = os.path.isdir(source), str(source).count("/") == 1 and not os.path.exists(source)
+        if not (is_folder or (may_be_id and not os.path.isabs(source))):
             raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
         processor = HoiClipProcessor.from_pretrained(source)
+        if is_folder and not os.path.isfile(os.path.join(source, "config.json")):  # transformers would take defaults
+            raise HoiError(f"{source}: no config.json there; give a folder that hoiclip wrote")
         try:
-            model, account = cast(Any, HoiClipModel.from_pretrained(source, output_loading_info=True))
-        except HoiError:
-            raise
+            loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True)
+            model, account = cast(Any, loaded)
+        except HoiError as error:
+            raise error if str(source) in str(error) else HoiError(f"{source}: {error}") from error
         except Exception as error:  # transformers and safetensors raise many kinds for broken folders
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error
         for what in ("missing", "unexpected", "mismatched"):
-            names = sorted(map(str, account[f"{what}_keys"]))
+            names = sorted(key if isinstance(key, str) else key[0] for key in account[f"{what}_keys"])
             if names:
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 raise HoiError(

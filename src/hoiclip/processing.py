@@ -299,14 +299,20 @@ class HoiClipProcessor(ProcessorMixin):
         Raises:
             HoiError: if there is no processor or vocabulary there.
         """
+        source = pretrained_model_name_or_path
+        advice = "no readable processor_config.json there; give a folder that hoiclip wrote"
         try:
-            settings, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
-            raise HoiError(
-                f"{pretrained_model_name_or_path}: no hoiclip model there; give a folder that hoiclip wrote"
-            ) from error
+            settings, _ = cls.get_processor_dict(source, **kwargs)
+        except (OSError, ValueError) as error:
+            raise HoiError(f"{source}: {advice}") from error
+        if not settings:
+            raise HoiError(f"{source}: {advice}")
         settings.pop("processor_class", None)
-        return cls(vocabulary=HoiVocabulary.from_pretrained(pretrained_model_name_or_path), **settings)
+        vocabulary = HoiVocabulary.from_pretrained(source)
+        try:
+            return cls(vocabulary=vocabulary, **settings)
+        except TypeError as error:
+            raise HoiError(f"{source}: {advice} ({error})") from error
 
 
 def _floats(tensor: torch.Tensor | None) -> torch.Tensor:

@@ -123,6 +123,10 @@ class HoiVocabulary:
             return cls._from_yaml_data(data, path.stem)
         except HoiError as error:
             raise HoiError(f"{path}: {error}") from error
+        except (TypeError, ValueError, StopIteration) as error:
+            raise HoiError(
+                f"{path}: an entry is empty or of the wrong kind; see the guide for a vocabulary file"
+            ) from error
 
     @classmethod
     def _from_yaml_data(cls, data: Any, name: str) -> HoiVocabulary:
@@ -260,7 +264,7 @@ class HoiVocabulary:
         try:
             path = cached_file(str(source), VOCABULARY_FILE)
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise HoiError(
                 f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote"
             ) from error
