@@ -236,34 +236,31 @@ def loop_evaluate(found: dict[str, Detections], annotations: Sequence[AnnotatedI
 
 
 def loop_vcoco(records: Sequence[dict[str, Any]], truth: Sequence[VcocoImage]) -> int:
-    """Matching of the official V-COCO protocol, one record, action and scenario at a time."""
+    """True positives of the official V-COCO protocol: one record, action, role and scenario at a time."""
     images = {image.image_id: image for image in truth}
     hits = 0
     for scenario in (1, 2):
         for a, action in enumerate(ACTIONS):
-            for r, verb in enumerate(
-                (f"{action.name}_agent", *action.verbs) if action.roles else (f"{action.name}_agent",)
-            ):
+            for role in range(-1, len(action.roles)):
+                key = f"{action.name}_agent" if role < 0 else action.verbs[role]
+                scored = [(record[key] if role < 0 else record[key][4], record) for record in records]
                 taken = set()
-                for record in sorted(records, key=lambda d, r=r, verb=verb: -(d[verb] if r == 0 else d[verb][4])):
+                for _, record in sorted((pair for pair in scored if pair[0] == pair[0]), key=lambda pair: -pair[0]):
                     image = images[record["image_id"]]
-                    boxes, _ = image.official_boxes()
-                    people = [i for i in range(len(boxes)) if image.object_ids[i] == 0]
+                    boxes, kept = image.official_boxes()
+                    people = [i for i in range(len(boxes)) if kept[i] and image.object_ids[i] == 0]
                     overlap, person = max((loop_iou(record["person_box"], boxes[i]), -i) for i in people)
                     place = next((p for p, row in enumerate(image.people) if row == -person), None)
-                    if (
-                        place is None
-                        or overlap < 0.5
-                        or not image.actions[place, a]
-                        or (image.image_id, place) in taken
-                    ):
+                    if place is None or overlap < 0.5 or not image.actions[place, a]:
                         continue
-                    if r > 0:
-                        row, box = image.role_objects[place, a, r - 1], record[verb]
-                        none = not any(box[:4]) or any(x != x for x in box[:4])
-                        if row < 0 and scenario == 1 and not none:
+                    if (image.image_id, place) in taken:
+                        continue
+                    if role >= 0:
+                        row, box = image.role_objects[place, a, role], record[key][:4]
+                        nothing = not any(box) or box[0] != box[0]
+                        if row < 0 and scenario == 1 and not nothing:
                             continue
-                        if row >= 0 and (none or loop_iou(box, boxes[row]) < 0.5):
+                        if row >= 0 and (nothing or loop_iou(box, boxes[row]) < 0.5):
                             continue
                     taken.add((image.image_id, place))
                     hits += 1
