@@ -290,11 +290,10 @@ def _pair_defects(
         if not (0 <= human < len(image.boxes) and -1 <= obj < len(image.boxes)):
             defects.append(defect("id out of range", row, f"boxes {human} and {obj} of {len(image.boxes)}"))
             continue
-        if hoi == -1 and obj >= 0:
-            label = f"{vocabulary.verbs[verb]} {vocabulary.objects[image.object_ids[obj]]}"
-            defects.append(defect("not an interaction", row, f"{label!r} is not in vocabulary {vocabulary.name!r}"))
-        elif hoi == -1:
-            detail = f"{vocabulary.verbs[verb]!r} without an object is not in vocabulary {vocabulary.name!r}"
+        if hoi == -1:
+            words = [vocabulary.verbs[verb] if verb >= 0 else "?"]
+            words += [vocabulary.objects[image.object_ids[obj]]] if obj >= 0 else ["without an object"]
+            detail = f"{' '.join(words)!r} is none of vocabulary {vocabulary.name!r}"
             defects.append(defect("not an interaction", row, detail))
         if not -1 <= hoi < vocabulary.num_interactions:
             defects.append(defect("id out of range", row, f"interaction {hoi} of {vocabulary.num_interactions}"))

@@ -75,6 +75,7 @@ class Dataset:
         Raises:
             HoiError: as :meth:`load`, or no image folder was found.
         """
+        self.files.source(split)
         folders = self.files.images.get(split)
         if not folders:
             raise HoiError(f"{self.files.root}: the images of split {split!r} are not there; docs/data.md shows where")
