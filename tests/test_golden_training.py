@@ -110,7 +110,8 @@ def golden_view(values: Mapping[str, Tensor | None], config: str, name: str) -> 
     found = [values[mine] for mine in parameter_parts(config)[name]]
     if all(v is None for v in found):
         return None
-    return torch.cat([v for v in found if v is not None])
+    present = [v for v in found if v is not None]
+    return present[0] if len(present) == 1 else torch.cat(present)
 
 
 @cache

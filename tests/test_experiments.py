@@ -1,0 +1,133 @@
+"""Experiments: every shipped file is valid, says what the paper says, and mistakes get one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hoiclip import HoiVocabulary
+from hoiclip.configuration import HoiClipConfig
+from hoiclip.errors import HoiError
+from hoiclip.experiments import CHECKOUT, experiment_names, find_config, load_experiment
+from hoiclip.training import schedule_of, training_arguments
+
+PAPER = [
+    "hicodet",
+    *(f"hicodet_{s}" for s in ("rf_uc", "nf_uc", "uo", "uv", "uc0", "uc1", "uc2", "uc3", "uc4", "5", "15", "25", "50")),
+    *(f"hicodet_{s}" for s in ("base", "clip", "integration", "verb", "free")),
+    *(f"hicodet_verbs_{s}" for s in ("sentence", "average", "arithmetic")),
+    *(f"hicodet_alpha_{s}" for s in ("000", "025", "050", "075", "100")),
+    *(f"hicodet_top_k_{s}" for s in ("00", "05", "10", "15", "20")),
+    *(f"gen_vlkt{s}" for s in ("", "_rf_uc", "_nf_uc", "_uo", "_uv", "_5", "_15", "_25", "_50", "_vcoco")),
+    "vcoco",
+    "playground",
+    *(f"playground_{s}" for s in ("rf_uc", "nf_uc", "uo", "uv")),
+]
+
+
+def test_every_cell_of_the_papers_tables_has_an_experiment() -> None:
+    assert set(PAPER) <= set(experiment_names())
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_shipped_experiment_is_valid(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    assert experiment.out == f"runs/{name}"
+    if experiment.vocabulary is not None:
+        HoiVocabulary.from_name(experiment.vocabulary)
+    assert len(find_config(name).read_text().splitlines()) <= 45
+    model = experiment.model
+    HoiClipConfig(variant=model.variant, interaction_memory=model.interaction_memory)
+    schedule = schedule_of(experiment)
+    assert 0 < schedule.drop_epoch <= schedule.epochs
+
+
+def test_the_default_is_what_the_paper_says() -> None:
+    experiment = load_experiment("hicodet")
+    train, model = experiment.train, experiment.model
+    assert (train.epochs, train.drop_epoch, train.drop_factor) == (90, 60, 0.1)
+    assert (train.learning_rate, train.backbone_learning_rate, train.weight_decay) == (1e-4, 1e-5, 1e-4)
+    assert (train.batch_size, train.clip_norm) == (16, 0.1)
+    assert (model.num_queries, model.interaction_layers, model.verb_weight, model.zero_shot_top_k) == (64, 3, 0.5, 10)
+    assert load_experiment("vcoco").model.verb_weight == 0.1
+    base = load_experiment("hicodet_base").model
+    assert (base.variant, base.distillation_weight) == ("gen-vlkt", 0)
+    assert load_experiment("hicodet_uc3").vocabulary == "hico_uc3"
+    assert load_experiment("hicodet_15").data.fraction == 0.15
+
+
+def test_options_on_the_command_line_win_over_files() -> None:
+    experiment = load_experiment(
+        "hicodet_rf_uc",
+        ["--train.batch_size", "8", "--train.learning_rate=3e-4", "--train.resume", "--data.scales=[64,96]"],
+    )
+    assert experiment.vocabulary == "hico_rf_uc"
+    assert experiment.train.batch_size == 8
+    assert experiment.train.learning_rate == 3e-4
+    assert experiment.train.resume is True
+    assert experiment.data.scales == [64, 96]
+    assert load_experiment("hicodet", ["--train.max-steps", "null"]).train.max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["--train.epoch", "3"], "hicodet: unknown option train.epoch: did you mean train.epochs"),
+        (["--train.batch_size", "many"], "hicodet: train.batch_size must be int, not 'many'"),
+        (["--model.variant", "other"], "hicodet: model.variant must be one of hoiclip, gen-vlkt, not 'other'"),
+        (["--data", "3"], "hicodet: data holds options, not the value 3"),
+        (["--train.max_steps", "1.5"], "hicodet: train.max_steps must be int | None"),
+        (["batch", "3"], "'batch' is not understood: options look like --train.batch_size 8"),
+    ],
+)
+def test_wrong_options_are_refused_with_one_sentence(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(HoiError) as error:
+        load_experiment("hicodet", overrides)
+    assert str(error.value) == sentence
+
+
+def test_unknown_experiments_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(HoiError, match="unknown experiment 'hicode': did you mean hicodet"):
+        load_experiment("hicode")
+    with pytest.raises(HoiError, match="no such file"):
+        load_experiment(str(tmp_path / "missing.yaml"))
+    (tmp_path / "a.yaml").write_text("base: b")
+    (tmp_path / "b.yaml").write_text("base: a")
+    with pytest.raises(HoiError, match="builds on itself"):
+        load_experiment(tmp_path / "a.yaml")
+    (tmp_path / "c.yaml").write_text("train: [")
+    with pytest.raises(HoiError, match="is no YAML"):
+        load_experiment(tmp_path / "c.yaml")
+
+
+def test_a_file_of_ones_own_builds_on_a_shipped_one_and_writes_all_it_means(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: hicodet_5\nname: mine\ntrain: {epochs: 3, drop_epoch: 2}\n")
+    experiment = load_experiment(tmp_path / "mine.yaml")
+    assert (experiment.name, experiment.data.fraction, experiment.train.epochs) == ("mine", 0.05, 3)
+    experiment.save(tmp_path / "whole.yaml")
+    assert load_experiment(tmp_path / "whole.yaml") == experiment
+    assert set(yaml.safe_load((tmp_path / "whole.yaml").read_text())) >= {"train", "data", "model", "verbs"}
+
+
+def test_learning_rates_follow_the_batch_size_only_when_asked() -> None:
+    assert schedule_of(load_experiment("hicodet", ["--train.batch_size=32"])).learning_rate == 1e-4
+    scaled = schedule_of(load_experiment("hicodet", ["--train.batch_size=32", "--train.scale_learning_rate"]))
+    assert (scaled.learning_rate, scaled.backbone_learning_rate) == (2e-4, 2e-5)
+
+
+def test_the_batch_is_shared_among_processes_and_accumulated_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulated = load_experiment("hicodet", ["--train.accumulate=4", "--train.cpu"])
+    arguments = training_arguments(accumulated)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 4)
+    assert arguments.max_grad_norm == 0.1
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(HoiError, match="train.batch_size 16 cannot be shared by 3 processes"):
+        training_arguments(load_experiment("hicodet", ["--train.cpu"]))
+
+
+def test_the_files_lie_where_a_checkout_has_them() -> None:
+    assert CHECKOUT.is_dir()
+    assert (CHECKOUT / "hicodet.yaml").is_file()
