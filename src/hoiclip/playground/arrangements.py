@@ -9,6 +9,7 @@ that rare and unseen classes stay what they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from hoiclip.playground.dice import Dice
 from hoiclip.playground.figures import Person
@@ -52,12 +53,12 @@ def compose(dice: Dice, wanted: Pair, weights: Mapping[Pair, float], extras: flo
 
 def _add_extra(group: Group, weights: Mapping[Pair, float]) -> bool:
     """Adds one interaction that fits; False if none does."""
-    options: list[tuple[Callable[[], None], float]] = []
+    options: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
 
-    def offer(pair: Pair, act: Callable[[], None]) -> None:
+    def offer(pair: Pair, act: Callable[..., None], *arguments: Any) -> None:
         weight = weights.get(pair, 0.0)
         if weight > 0:
-            options.append((act, weight))
+            options.append((weight, act, arguments))
 
     for p, person in enumerate(group.persons):
         doing = person.doing
@@ -65,16 +66,16 @@ def _add_extra(group: Group, weights: Mapping[Pair, float]) -> bool:
             continue
         if not any(person.busy) or ("pull" in doing and not person.busy[0]):
             for name in IN_ONE_HAND:
-                offer(("hold", name), lambda p=p, name=name: take_hold(group, p, name))
+                offer(("hold", name), take_hold, group, p, name)
         if not any(person.busy) and "balance" not in doing and "kick" not in doing:
             for name in ("ball", "frisbee", "box", "bottle"):
-                offer(("balance", name), lambda p=p, name=name: put_on_head(group, p, name))
+                offer(("balance", name), put_on_head, group, p, name)
             if doing & {"sit_on", "stand_on"}:
                 for name in ("ball", "box"):
-                    offer(("lift", name), lambda p=p, name=name: raise_up(group, p, name))
+                    offer(("lift", name), raise_up, group, p, name)
         if not any(person.busy) and doing & {"sit_on", "stand_on"} and 1 not in group.sides and len(group.persons) == 1:
             for name in ("ball", "chair", "dog", "box", "bottle", "umbrella", "cart"):
-                offer(("point_at", name), lambda p=p, name=name: point_at_new(group, p, name))
+                offer(("point_at", name), point_at_new, group, p, name)
 
     for t, thing in enumerate(group.things):
         name, used = thing.kind.name, {v for (_, u), verbs in group.pairs.items() if u == t for v in verbs}
@@ -82,24 +83,23 @@ def _add_extra(group: Group, weights: Mapping[Pair, float]) -> bool:
             continue
         for side in (-1, 1) if group.dice.chance(ONLOOKERS) else ():
             if side not in group.sides and not used & {"throw", "kick"}:
-                offer(("point_at", name), lambda t=t, side=side: _join_pointer(group, t, side))
+                offer(("point_at", name), _join_pointer, group, t, side)
         if thing.grounded and used & {"ride", "sit_on", "stand_on", "pull"} and -1 not in group.sides and _edgy(thing):
-            offer(("push", name), lambda t=t: lean_into(group, t))
+            offer(("push", name), lean_into, group, t)
         if thing.grounded and used & {"ride", "sit_on", "stand_on", "push"} and 1 not in group.sides and _knotty(thing):
-            offer(("pull", name), lambda t=t: tow(group, t))
+            offer(("pull", name), tow, group, t)
         if name == "bench" and used & {"sit_on", "stand_on"} and len(group.persons) == 1 and len(group.things) == 1:
             taken = group.persons[0].x - thing.x
             seat = thing.anchor("seat")
             spot = (seat[0] + (-0.27 if taken > 0 else 0.27), seat[1])
             for verb, place in (("sit_on", take_seat), ("stand_on", take_stand)):
-                offer(
-                    (verb, name), lambda t=t, verb=verb, place=place, spot=spot: _join_on(group, t, verb, place, spot)
-                )
+                offer((verb, name), _join_on, group, t, verb, place, spot)
         if name == "horse" and used == {"ride", "hold"} and len(group.persons) == 1:
-            offer(("ride", name), lambda t=t: _join_rider(group, t))
+            offer(("ride", name), _join_rider, group, t)
     if not options:
         return False
-    group.dice.weighted([act for act, _ in options], [weight for _, weight in options])()
+    _, act, arguments = group.dice.weighted(options, [weight for weight, _, _ in options])
+    act(*arguments)
     return True
 
 

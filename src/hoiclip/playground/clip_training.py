@@ -75,7 +75,7 @@ def build_clip(tokenizer: PreTrainedTokenizerFast, size: int = SIZE) -> CLIPMode
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 as CLIP wants it."""
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
@@ -178,7 +178,8 @@ def measure_clip(
     """
     was_training = model.training
     model.eval()
-    texts = encode_texts(model, dict(tokenizer(sentences(vocabulary), padding=True, return_tensors="pt")))
+    tokens = tokenizer(sentences(vocabulary), padding=True, return_tensors="pt").to(model.device)
+    texts = encode_texts(model, dict(tokens))
     count = vocabulary.num_interactions
     pictures: dict[str, list[np.ndarray]] = {"crops": [], "scenes": [], "objects": []}
     truths: dict[str, list[set[int]]] = {"crops": [], "scenes": [], "objects": []}
@@ -203,7 +204,8 @@ def measure_clip(
         bank = texts[count:-1] if kind == "objects" else texts[:count]
         best = []
         for start in range(0, len(images), 256):
-            vectors, _ = encode_images(model, normalise(torch.from_numpy(np.stack(images[start : start + 256]))))
+            pixels = torch.from_numpy(np.stack(images[start : start + 256])).to(model.device)
+            vectors, _ = encode_images(model, normalise(pixels))
             best += (vectors @ bank.T).argmax(1).tolist()
         right = [guess in truth for guess, truth in zip(best, truths[kind], strict=True)]
         result[kind] = float(np.mean(right))
@@ -221,18 +223,20 @@ def pretrain_clip(
     out: str | Path,
     *,
     seed: int = 0,
-    samples: int = 700_000,
+    samples: int = 600_000,
     batch: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     patch_drop: float = 0.25,
-    full_from: float = 0.5,
+    full_from: float = 0.75,
     threads: int = 1,
     workers: int = 1,
     measure_every: int = 100_000,
     measure_scenes: int = 1000,
     checkpoint_every: int = 20_000,
     stop_after_s: float | None = None,
+    start_from: str | Path | None = None,
+    device: str | None = None,
     vocabulary: HoiVocabulary | str = "playground",
 ) -> dict[str, Any]:
     """Trains the mini CLIP and writes it to ``out`` (fp16 weights, tokenizer, provenance).
@@ -245,13 +249,15 @@ def pretrain_clip(
         samples: pictures to see in all; the learning rate falls to its end over them.
         batch: pictures per step, each compared with all sentences.
         lr, weight_decay: AdamW.
-        patch_drop: share of patches not looked at in the first part of training, which doubles its
-            speed; ``full_from`` is where all are shown from, as a fraction of ``samples``.
+        patch_drop: share of patches not looked at in the first part of training, which makes it
+            faster; ``full_from`` is where all are shown from, as a fraction of ``samples``.
         threads: of the training process.
         workers: rendering processes; 0 renders in this one.
         measure_every, checkpoint_every: in samples.
         measure_scenes: held-out scenes per measurement.
         stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
+        start_from: folder of a mini CLIP to begin with instead of fresh weights.
+        device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         vocabulary: whose combinations are shown.
 
     Returns:
@@ -263,9 +269,11 @@ def pretrain_clip(
     vocabulary = HoiVocabulary.coerce(vocabulary)
     texts = sentences(vocabulary)
     tokenizer = build_tokenizer(texts)
-    tokens = dict(tokenizer(texts, padding=True, return_tensors="pt"))
-    model = build_clip(tokenizer)
-    dense_head = nn.Linear(128, len(vocabulary.objects) + len(vocabulary.verbs))  # thrown away afterwards
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tokens = {k: v.to(place) for k, v in tokenizer(texts, padding=True, return_tensors="pt").items()}
+    model = CLIPModel.from_pretrained(start_from, dtype=torch.float32) if start_from else build_clip(tokenizer)
+    model = model.to(place)
+    dense_head = nn.Linear(128, len(vocabulary.objects) + len(vocabulary.verbs)).to(place)  # thrown away afterwards
     decayed = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim > 1]
     others = [p for p in [*model.parameters(), *dense_head.parameters()] if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -304,11 +312,11 @@ def pretrain_clip(
     while step < steps:
         for group in optimizer.param_groups:
             group["lr"] = lr * learning_rate_factor(step, steps, warmup=300)
-        examples = next(loader)
+        examples = {k: v.to(place) for k, v in next(loader).items()}
         keep = None
         if step < full_from * steps and patch_drop > 0:
             patches = GRID * GRID
-            keep = torch.randperm(patches)[: round(patches * (1 - patch_drop))].sort().values
+            keep = torch.randperm(patches)[: round(patches * (1 - patch_drop))].sort().values.to(place)
         images, patches_seen = encode_images(model, normalise(examples["images"]), keep)
         sentences_seen = encode_texts(model, tokens)
         logits = model.logit_scale.exp() * images @ sentences_seen.T  # (B, T)

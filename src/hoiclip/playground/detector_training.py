@@ -118,7 +118,7 @@ def sine_points(points: torch.Tensor, width: int, cells: int = SIZE // 16) -> to
 def frozen_copy(model: DetrForObjectDetection) -> DetrForObjectDetection:
     """The same weights in the published form, with frozen batch norm."""
     copy = DetrForObjectDetection(model.config)
-    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: v.cpu() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     copy.load_state_dict(state)
     return copy.eval()
 
@@ -178,13 +178,13 @@ class DenseHead(nn.Module):
         """
         raw = self.head(memory)  # (B, HW, C + 1 + 4)
         logits = raw[..., : self.classes + 1]
-        centres = (torch.arange(self.cells) + 0.5) / self.cells
+        centres = (torch.arange(self.cells, device=memory.device) + 0.5) / self.cells
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="ij")[::-1], dim=-1).reshape(-1, 2)  # (HW, 2) x, y
         shift = raw[..., -4:-2].tanh() * 0.5
         boxes = torch.cat([grid + shift, raw[..., -2:].sigmoid()], dim=-1)
         classes, targets = zip(*(self._assign(label, grid) for label in labels), strict=True)
         wanted, truth = torch.stack(classes), torch.stack(targets)
-        weight = torch.ones(self.classes + 1)
+        weight = memory.new_ones(self.classes + 1)
         weight[-1] = 0.3
         loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight)
         positive = wanted < self.classes
@@ -195,8 +195,8 @@ class DenseHead(nn.Module):
 
     def _assign(self, label: dict[str, torch.Tensor], grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cells near a box's centre belong to it, the smaller box first."""
-        classes = torch.full((len(grid),), self.classes)
-        targets = torch.zeros(len(grid), 4)
+        classes = torch.full((len(grid),), self.classes, device=grid.device)
+        targets = grid.new_zeros(len(grid), 4)
         boxes = label["boxes"]
         for i in (boxes[:, 2] * boxes[:, 3]).argsort(descending=True).tolist():
             reach = (boxes[i, 2:] * 0.3).clamp(min=0.55 / self.cells)
@@ -247,7 +247,8 @@ class _StillLifes(IterableDataset):
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 as DETR wants it."""
-    return ((images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+    mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 # --- measuring ---------------------------------------------------------------------------------------------
@@ -275,11 +276,11 @@ def measure_detector(
     for start in range(0, scenes, 64):
         examples = [dataset[i] for i in range(start, min(start + 64, scenes))]
         images = torch.from_numpy(np.stack([np.asarray(image) for image, _ in examples]))
-        memory, positions = encode(model, normalise(images))
+        memory, positions = encode(model, normalise(images.to(model.device)))
         queries = model.model.query_position_embeddings.weight.expand(len(examples), -1, -1)
         output = decode(model, memory, positions, queries)[-1]
-        scores = output["logits"].softmax(-1)[..., :-1].numpy()  # (B, Q, C)
-        boxes = (corners(output["pred_boxes"]) * dataset.size).numpy()
+        scores = output["logits"].softmax(-1)[..., :-1].cpu().numpy()  # (B, Q, C)
+        boxes = (corners(output["pred_boxes"]) * dataset.size).cpu().numpy()
         for (_, annotation), image_scores, image_boxes in zip(examples, scores, boxes, strict=True):
             existing += np.bincount(annotation.object_ids, minlength=classes)
             overlap = _iou(image_boxes, annotation.boxes)  # (Q, n)
@@ -337,6 +338,8 @@ def pretrain_detector(
     measure_scenes: int = 500,
     checkpoint_every: int = 10_000,
     stop_after_s: float | None = None,
+    start_from: str | Path | None = None,
+    device: str | None = None,
     vocabulary: HoiVocabulary | str = "playground",
 ) -> dict[str, Any]:
     """Trains the mini DETR and writes it to ``out`` (fp16 weights, provenance).
@@ -355,6 +358,8 @@ def pretrain_detector(
         measure_every, checkpoint_every: in samples.
         measure_scenes: held-out scenes per measurement.
         stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
+        start_from: folder of a mini DETR to begin with instead of fresh weights.
+        device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         vocabulary: whose objects are detected.
 
     Returns:
@@ -365,7 +370,12 @@ def pretrain_detector(
     seed_everything(seed)
     vocabulary = HoiVocabulary.coerce(vocabulary)
     classes = len(vocabulary.objects)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = build_detector(vocabulary)
+    if start_from:
+        known = DetrForObjectDetection.from_pretrained(start_from, dtype=torch.float32).state_dict()
+        model.load_state_dict({**model.state_dict(), **known})
+    model = model.to(place)
     config = model.config
     aids = nn.ModuleDict(
         {
@@ -376,7 +386,8 @@ def pretrain_detector(
             ),
         }
     )
-    criterion = ImageLoss(HungarianMatcher(1, 5, 2), classes, config.eos_coefficient, ["labels", "boxes"])
+    aids = aids.to(place)
+    criterion = ImageLoss(HungarianMatcher(1, 5, 2), classes, config.eos_coefficient, ["labels", "boxes"]).to(place)
     parameters = [*model.parameters(), *aids.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     steps = samples // batch
@@ -397,10 +408,11 @@ def pretrain_detector(
         for group in optimizer.param_groups:
             group["lr"] = lr * learning_rate_factor(step, steps, warmup=200)
         examples = next(loader)
-        pixels = normalise(examples["images"]).contiguous(memory_format=torch.channels_last)
+        labels = [{k: v.to(place) for k, v in label.items()} for label in examples["labels"]]
+        pixels = normalise(examples["images"].to(place)).contiguous(memory_format=torch.channels_last)
         memory, positions = encode(model, pixels)
-        dense = aids["dense"].loss(memory, examples["labels"])
-        loss = dense_weight * dense + _set_loss(model, aids, memory, positions, examples["labels"], criterion, groups)
+        dense = aids["dense"].loss(memory, labels)
+        loss = dense_weight * dense + _set_loss(model, aids, memory, positions, labels, criterion, groups)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

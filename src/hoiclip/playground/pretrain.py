@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--samples", type=int, default=None, help="pictures to see in all")
         part.add_argument("--batch", type=int, default=None)
         part.add_argument("--lr", type=float, default=None)
+        part.add_argument("--start-from", default=None, help="folder of weights to begin with")
+        part.add_argument("--device", default=None, help="cpu or cuda; by default a GPU if there is one")
         part.add_argument("--threads", type=int, default=1)
         part.add_argument("--workers", type=int, default=1)
         part.add_argument(
