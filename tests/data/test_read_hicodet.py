@@ -17,7 +17,7 @@ from hico_release import (
     write_release,
 )
 
-from hoiclip.data import AnnotatedImage, load_hicodet, save_hoia
+from hoiclip.data import AnnotatedImage, check, load_hicodet, open_dataset, save_hoia
 from hoiclip.data.hicodet import find_hicodet, read_anno_bbox
 from hoiclip.errors import HoiError
 
@@ -116,7 +116,13 @@ def test_other_files_are_refused(tmp_path):
 def test_wrong_ids_and_nan_boxes_name_the_image(tmp_path, field, value, words):
     record = image_record(single())
     record["hoi"][0, 0][field] = value
-    message = complaint(written(tmp_path / "anno_bbox.mat", record))
+    path = written(tmp_path / "anno_bbox.mat", record)
+    for load in (lambda: load_hicodet(tmp_path, "test"), lambda: open_dataset(path).load("test")):
+        with pytest.raises(HoiError) as error:
+            load()
+    message = str(error.value)
+    assert str(path) in message
+    assert check(path, split="test").defects == 1
     assert "image 0 (HICO_test2015_00000002.jpg)" in message
     assert words in message
 

@@ -121,6 +121,16 @@ def test_items_of_the_published_recipe_flow_into_a_padded_batch():
     assert batch["labels"][0]["human_boxes"].shape == (0, 4)
 
 
+def test_the_processors_views_do_not_resize_an_augmented_picture_again():
+    from hoiclip.processing import clip_view, detector_view
+
+    for width in (37, 61, 90):
+        samples = [(Image.new("RGB", (width, 53)), AnnotatedImage("a"))]
+        item = HoiTrainingDataset(samples, "hico", detector_view=detector_view, clip_view=clip_view)[0]
+        assert item["pixel_values"].shape == (3, 53, width)
+        assert item["clip_pixel_values"].shape == (3, 224, 224)
+
+
 def test_clip_view_and_detector_view_see_the_same_augmented_picture():
     seen = []
 

@@ -113,8 +113,8 @@ def test_draws_come_with_the_published_odds(monkeypatch):
         seen["flip"] += 1
         return image, annotation
 
-    def fake_jitter(image, *values, order):
-        factors.append((*values, *order))
+    def fake_jitter(image, brightness, contrast, saturation, order):
+        factors.append((brightness, contrast, saturation, *order))
         return image
 
     for name, fake in (("resize", fake_resize), ("crop", fake_crop), ("flip", fake_flip), ("jitter", fake_jitter)):

@@ -75,8 +75,8 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-        if error.code == 416 and total and int(total[1]) == have:
+        whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+        if error.code == 416 and whole and int(whole[1]) == have:
             return  # all of it was there already
         if error.code != 416:
             raise

@@ -153,7 +153,7 @@ def check(
         return CheckReport(str(source.files.root), source.kind, source.vocabulary.name, reports)
     own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else "hico")
     name = split or "annotations"
-    folders = {name: (Path(images),)} if images is not None else {}
+    folders: dict[str, tuple[Path, ...]] = {name: (Path(images),)} if images is not None else {}
     kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
     files = DatasetFolder(kind, Path("."), own, {}, folders)
     return CheckReport("annotations", kind, own.name, [_split_report(files, name, HoiaContent(images=list(source)))])
@@ -281,7 +281,8 @@ def _pair_defects(
     def defect(kind: str, row: int, detail: str) -> Defect:
         return Defect(kind, image.file_name, at, "pair", positions[row] if positions else row, detail)
 
-    defects, first = [], {}
+    defects: list[Defect] = []
+    first: dict[tuple[int, ...], int] = {}
     person = vocabulary.person_id
     verbs = image.verb_ids.tolist() if image.verb_ids is not None else [-1] * len(image.pairs)
     for row, ((human, obj), hoi, verb) in enumerate(

@@ -17,9 +17,9 @@ from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.custom import find_custom
 from hoiclip.data.dataset import ImageFolder
 from hoiclip.data.folders import DatasetFolder
-from hoiclip.data.hicodet import MAT_FILE, find_hicodet, load_hicodet, read_anno_bbox
-from hoiclip.data.hoia import HoiaContent, load_hoia, parse_hoia, parse_json, read_json_text
-from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, load_vcoco, read_official
+from hoiclip.data.hicodet import MAT_FILE, find_hicodet, read_anno_bbox
+from hoiclip.data.hoia import HoiaContent, accepted, load_hoia, parse_hoia, parse_json, read_json_text
+from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, read_official
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -53,21 +53,22 @@ class Dataset:
             HoiError: damaged file, or the first id or box that is wrong.
         """
         path = self.files.source(split)
-        if path.name == MAT_FILE:
-            return load_hicodet(self.files.root, split)
-        if self.kind == "vcoco" and path.name.removesuffix(".gz") in OFFICIAL_FILES.values():
-            return load_vcoco(self.files.root, split)
+        if self._official(path):
+            return accepted(self.read(split), path)
         return load_hoia(path, self.vocabulary, box_format=self.box_format)
 
     def read(self, split: str) -> HoiaContent:
         """A split and everything wrong with it; raises HoiError only where nothing can be read."""
         path = self.files.source(split)
-        if path.name == MAT_FILE:
-            return read_anno_bbox(path, split)
-        if self.kind == "vcoco" and path.name.removesuffix(".gz") in OFFICIAL_FILES.values():
-            return read_official(self.files, split)
+        if self._official(path):
+            return read_official(self.files, split) if self.kind == "vcoco" else read_anno_bbox(path, split)
         data = parse_json(read_json_text(path), path)
         return parse_hoia(data, self.vocabulary, path, box_format=self.box_format)
+
+    def _official(self, path: Path) -> bool:
+        """Whether this is a release of the dataset's authors, not the JSON form."""
+        names = {"hicodet": [MAT_FILE], "vcoco": list(OFFICIAL_FILES.values())}.get(self.kind, [])
+        return path.name.removesuffix(".gz") in names and (self.kind != "vcoco" or bool(self.files.companions))
 
     def samples(self, split: str, annotations: Sequence[AnnotatedImage] | None = None) -> ImageFolder:
         """Pictures and annotations of a split, or of a training view of it.

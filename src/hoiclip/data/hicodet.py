@@ -8,7 +8,7 @@ positions counted from 1, both ends inside the box, exactly as annotated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import scipy.io
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
-from hoiclip.data.hoia import Defect, HoiaContent, load_hoia
+from hoiclip.data.hoia import MENDED, Defect, HoiaContent, accepted, load_hoia
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -66,7 +66,7 @@ def load_hicodet(root: str | Path, split: str) -> list[AnnotatedImage]:
     """
     path = find_hicodet(root).source(split)
     if path.name == MAT_FILE:
-        return read_anno_bbox(path, split).images
+        return accepted(read_anno_bbox(path, split), path)
     return load_hoia(path, "hico")
 
 
@@ -78,14 +78,15 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
 
     A box that comes again with the same class in one image is stored once; boxes are in the order
     of their first appearance, person before object.  Corners in the wrong order are swapped and
-    noted as a defect; boxes that leave the image are kept as they are.
+    noted as a defect, and so is what cannot be used: a NaN box, a connection that points nowhere.
+    Boxes that leave the image are kept as they are.
 
     Args:
         path: ``anno_bbox.mat``.
         split: ``"train"`` or ``"test"``.
 
     Raises:
-        HoiError: missing, cut off, not this file, or a connection that points nowhere.
+        HoiError: missing, cut off, or not this file.
     """
     path = Path(path)
     if split not in SPLITS:
@@ -128,6 +129,7 @@ class _MatReader:
 
     def __init__(self, path: Path, vocabulary: HoiVocabulary) -> None:
         self.path, self.vocabulary, self.content = path, vocabulary, HoiaContent()
+        self.person = vocabulary.objects.index("person")
 
     def read(self, record: Any) -> None:
         at, name = len(self.content.images), str(getattr(record, "filename", "?"))
@@ -136,32 +138,33 @@ class _MatReader:
         hoi_ids: list[int] = []
         try:
             for hoi in _records(record.hoi):
-                hoi_id = int(hoi.id) - 1
-                if not 0 <= hoi_id < self.vocabulary.num_interactions:
-                    raise HoiError(f"interaction id {hoi_id + 1} is not in 1..{self.vocabulary.num_interactions}")
                 if np.size(hoi.invis) and int(np.ravel(hoi.invis)[0]):
                     continue  # true of the image, but nobody sees where
+                hoi_id = int(hoi.id) - 1
+                if not 0 <= hoi_id < self.vocabulary.num_interactions:
+                    self._out_of_range(name, len(pairs), f"interaction id {hoi_id + 1} is not in 1..600")
+                    continue
                 humans, objects = list(_records(hoi.bboxhuman)), list(_records(hoi.bboxobject))
+                kind = int(self.vocabulary.object_ids[hoi_id])
                 for human, obj in np.asarray(hoi.connection, dtype=np.int64).reshape(-1, 2).tolist():
                     if not (1 <= human <= len(humans) and 1 <= obj <= len(objects)):
-                        raise HoiError(
-                            f"interaction {hoi_id + 1} connects person {human} of {len(humans)} "
-                            f"with object {obj} of {len(objects)}"
-                        )
-                    boxes = (
-                        (humans[human - 1], self.vocabulary.person_id),
-                        (
-                            objects[obj - 1],
-                            int(self.vocabulary.object_ids[hoi_id]),
-                        ),
-                    )
-                    pair = [rows.setdefault((*_corners(box), kind), len(rows)) for box, kind in boxes]
-                    pairs.append((pair[0], pair[1]))
+                        connects = f"person {human} of {len(humans)} with object {obj} of {len(objects)}"
+                        self._out_of_range(name, len(pairs), f"interaction {hoi_id + 1} connects {connects}")
+                        continue
+                    human_row = rows.setdefault((*_corners(humans[human - 1]), self.person), len(rows))
+                    object_row = rows.setdefault((*_corners(objects[obj - 1]), kind), len(rows))
+                    pairs.append((human_row, object_row))
                     hoi_ids.append(hoi_id)
             size = (int(record.size.height), int(record.size.width))
         except (AttributeError, TypeError, ValueError) as error:
-            raise HoiError(f"{self.path}: image {at} ({name}): {error}; download HICO-DET again") from error
+            raise HoiError(
+                f"{self.path}: image {at} ({name}) does not have the official structure ({error}); "
+                "download HICO-DET again"
+            ) from error
         self._append(at, name, rows, pairs, hoi_ids, size)
+
+    def _out_of_range(self, name: str, pair: int, detail: str) -> None:
+        self.content.defects.append(Defect("id out of range", name, len(self.content.images), "pair", pair, detail))
 
     def _append(
         self,
@@ -174,9 +177,12 @@ class _MatReader:
     ) -> None:
         table = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
         boxes = table[:, :4]
+        for i in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
+            detail = f"its corners are {boxes[i].tolist()}"
+            self.content.defects.append(Defect("box is not four numbers", name, at, "box", i, detail))
         for i in np.flatnonzero((boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3])).tolist():
             detail = f"{boxes[i].tolist()} has its corners in the wrong order and was turned round"
-            self.content.defects.append(Defect("corners swapped", name, at, "box", i, detail))
+            self.content.defects.append(Defect(MENDED, name, at, "box", i, detail))
         boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
         self.content.images.append(
             AnnotatedImage(
@@ -195,12 +201,9 @@ def _records(value: Any) -> Iterable[Any]:
     return np.ravel(np.asarray(value, dtype=object)) if isinstance(value, np.ndarray) else iter([value])
 
 
-def _corners(box: Any) -> Iterator[float]:
+def _corners(box: Any) -> tuple[float, float, float, float]:
     """x1, y1, x2, y2, by name: the file stores x1, x2, y1, y2."""
-    corners = [float(box.x1), float(box.y1), float(box.x2), float(box.y2)]
-    if not np.isfinite(corners).all():
-        raise ValueError(f"a box has the corners {corners}")
-    return iter(corners)
+    return float(box.x1), float(box.y1), float(box.x2), float(box.y2)
 
 
 def _first_line(error: Exception) -> str:

@@ -35,6 +35,7 @@ from hoiclip.files import replacing
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 BOX_FORMATS = ("xyxy", "xywh")
+MENDED = "corners swapped"  # the one kind of defect that reading repairs
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,30 @@ def load_hoia(
     vocabulary = HoiVocabulary.coerce(vocabulary)
     text = read_json_text(path)
     content = parse_hoia(parse_json(text, path), vocabulary, path, box_format=box_format)
-    if content.defects:
-        first = content.defects[0]
-        more = (
-            f" ({len(content.defects) - 1} more; `hoiclip data check` lists them)" if len(content.defects) > 1 else ""
-        )
-        raise HoiError(f"{path}: line {_line_of(text, first.file_name)}: {first}{more}")
+    return accepted(content, path, text)
+
+
+def accepted(content: HoiaContent, path: str | Path, text: str = "") -> list[AnnotatedImage]:
+    """The images of a file without a defect that makes them unusable.
+
+    Args:
+        content: what was read.
+        path: how the message calls the file.
+        text: of the file, to tell the line.
+
+    Raises:
+        HoiError: there is such a defect; the first one is told in full.
+    """
+    fatal = [defect for defect in content.defects if defect.kind != MENDED]
+    if fatal:
+        line = f"line {_line_of(text, fatal[0].file_name)}: " if text else ""
+        more = f" ({len(fatal) - 1} more; `hoiclip data check` lists them)" if len(fatal) > 1 else ""
+        raise HoiError(f"{path}: {line}{fatal[0]}{more}")
     if content.unlisted:
         warnings.warn(
-            f"{path}: {content.unlisted} pairs have a verb and object that are no interaction of "
-            f"{vocabulary.name!r}; they count for their verb only",
-            stacklevel=2,
+            f"{path}: {content.unlisted} pairs have a verb and object that are no interaction of the vocabulary; "
+            "they count for their verb only",
+            stacklevel=3,
         )
     return content.images
 
@@ -318,7 +332,8 @@ class _EntryReader:
         positions: list[int] = []
         for i, annotation in enumerate(annotations):
             annotation = annotation if isinstance(annotation, dict) else {}
-            human, obj = annotation.get("subject_id"), annotation.get("object_id")
+            human: Any = annotation.get("subject_id")
+            obj: Any = annotation.get("object_id")
             if not _is_row(human, object_ids):
                 self._defect("id out of range", "pair", i, f"subject_id {human!r} of {len(object_ids)} boxes")
                 continue
@@ -360,8 +375,8 @@ class _EntryReader:
         self.content.defects.append(Defect(kind, self.file_name, self.at, where, index, detail))
 
 
-def _ids_by_number_and_name(numbers: Iterable[int], names: Sequence[str]) -> dict[int | str, int]:
-    table: dict[int | str, int] = {number: i for i, number in enumerate(numbers)}
+def _ids_by_number_and_name(numbers: Iterable[int], names: Sequence[str]) -> dict[int | str | None, int]:
+    table: dict[int | str | None, int] = {number: i for i, number in enumerate(numbers)}
     return table | {_key(name): i for i, name in enumerate(names)}
 
 

@@ -173,10 +173,10 @@ class TrainingAugmentation:
         """
         if rng.random() < self.flip_probability:
             image, annotation = flip(image, annotation)
-        factors = rng.uniform(1 - self.jitter, 1 + self.jitter, size=3)
+        factors = rng.uniform(1 - self.jitter, 1 + self.jitter, size=3).tolist()
         order = rng.permutation(3)
         if self.jitter:
-            image = jitter(image, *factors.tolist(), order=order.tolist())
+            image = jitter(image, factors[0], factors[1], factors[2], order.tolist())
         if rng.random() < self.crop_probability:
             image, annotation = resize(
                 image, annotation, resized_size(_size(image), _pick(self.crop_scales, rng), None)

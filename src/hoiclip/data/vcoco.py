@@ -22,7 +22,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
-from hoiclip.data.hoia import Defect, HoiaContent, load_hoia, parse_json, read_json_text
+from hoiclip.data.hoia import Defect, HoiaContent, accepted, load_hoia, parse_json, read_json_text
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
@@ -76,10 +76,7 @@ def load_vcoco(root: str | Path, split: str) -> list[AnnotatedImage]:
     path = folder.source(split)
     if path.name.removesuffix(".gz") == JSON_FILES[split]:
         return load_hoia(path, folder.vocabulary)
-    content = read_official(folder, split)
-    if content.defects:
-        raise HoiError(f"{path}: {content.defects[0]} ({len(content.defects)} such in all); check the COCO files")
-    return content.images
+    return accepted(read_official(folder, split), path)
 
 
 def read_official(folder: DatasetFolder, split: str) -> HoiaContent:
