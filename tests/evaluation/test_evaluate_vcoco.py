@@ -2,10 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden_inputs import GOLDEN, SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import partial_vcoco  # isort: skip
 import synth_vcoco  # isort: skip
@@ -196,6 +199,39 @@ def test_streaming_equals_one_call(synthetic):
     for image in truth:
         evaluator.add_records([r for r in records if r["image_id"] == image.image_id])
     assert evaluator.result(1).per_role == whole.per_role
+
+
+@pytest.fixture(scope="module")
+def forty(synthetic):
+    """Records and ground truth of forty images, without sizes so that nothing is clipped."""
+    coco, vcoco, _, truth = synthetic
+    truth = [replace(image, size=None, areas=None) for image in truth[:40]]
+    numbers = {image.image_id for image in truth}
+    return [r for r in synth_vcoco.official_detections(coco, vcoco, 3) if r["image_id"] in numbers], truth
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), shift=st.integers(1, 500))
+def test_what_must_not_change_the_figures(forty, seed, shift):
+    records, truth = forty
+    expected = evaluate_vcoco(records, truth)
+    random = np.random.default_rng(seed)
+
+    shuffled = [records[i] for i in random.permutation(len(records))]
+    images = [truth[i] for i in random.permutation(len(truth))]
+    assert evaluate_vcoco(shuffled, images).num_tp == expected.num_tp
+    assert evaluate_vcoco(shuffled, images).per_role == pytest.approx(expected.per_role, nan_ok=True)
+
+    def moved(value):
+        if not isinstance(value, list) or not any(value[:4]):
+            return value  # a score, or the box that says "no object"
+        return [x + shift for x in value[:4]] + value[4:]
+
+    records = [{key: moved(value) for key, value in record.items()} for record in records]
+    images = [replace(image, boxes=image.boxes + shift) for image in truth]
+    again = evaluate_vcoco(records, images)
+    assert again.per_role == pytest.approx(expected.per_role, nan_ok=True)
+    assert again.agent == pytest.approx(expected.agent)
 
 
 # --- what goes wrong --------------------------------------------------------------------------------
