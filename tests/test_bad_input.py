@@ -490,3 +490,11 @@ def test_disk_full_while_a_model_is_written(
 def test_a_model_folder_that_is_a_file(tmp_path: Path, photo: Path) -> None:
     with pytest.raises(HoiError, match="cannot be written"):
         save_model(tiny_model(), photo)
+
+
+def test_a_device_without_enough_memory(photo: Path, refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nand more words")
+
+    monkeypatch.setattr("hoiclip.modeling.HoiClipModel.forward", greedy)
+    assert refused(photo) == "cpu: does not have enough memory for a batch of 1; use --device cpu"

@@ -263,7 +263,7 @@ def test_wrong_options_are_usage_errors(arguments: list[str], capsys: pytest.Cap
 def test_the_installed_command(tmp_path: Path, photos: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "hoiclip.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-m", "hoiclip.cli", *arguments], capture_output=True, text=True, timeout=300, check=False
         )
 
     help_ = run("--help")

@@ -158,12 +158,21 @@ def test_cmyk_jpeg_from_disk(tmp_path: Path) -> None:
 def test_the_given_picture_is_left_alone() -> None:
     picture = quarters().convert("RGBA")
     before = picture.tobytes()
-    drawn = to_rgb(picture)
-    drawn.paste((0, 0, 0), (0, 0, 5, 5))
+    to_rgb(picture).paste((0, 0, 0), (0, 0, 5, 5))
     assert picture.tobytes() == before
-    rgb = quarters()
-    to_rgb(rgb).paste((0, 0, 0), (0, 0, 5, 5))
-    assert rgb.tobytes() == quarters().tobytes()
+    already = quarters()
+    assert to_rgb(already) is already  # no copy of what may be 500 MB
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
+def test_a_loaded_picture_does_not_hang_on_its_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"photo.{suffix}"
+    quarters().save(path)
+    picture = load_image(path)
+    path.unlink()
+    assert type(picture) is Image.Image
+    assert to_rgb(picture) is picture
+    assert picture.resize((3, 2)).size == (3, 2)
 
 
 def test_arrays_are_pictures_too() -> None:

@@ -141,7 +141,12 @@ class HoiDetector:
             for start in range(0, len(members), self.batch_size):
                 batch = members[start : start + self.batch_size]
                 inputs = self.processor([pictures[i] for i in batch]).to(self.device)
-                outputs = self.model(**inputs)
+                try:
+                    outputs = self.model(**inputs)
+                except torch.OutOfMemoryError:
+                    raise HoiError(
+                        f"{self.device}: does not have enough memory for a batch of {len(batch)}; use --device cpu"
+                    ) from None
                 sizes = [(pictures[i].height, pictures[i].width) for i in batch]
                 found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
                 for i, detections in zip(batch, found, strict=True):

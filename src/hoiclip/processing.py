@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from transformers import BatchFeature, ProcessorMixin
 
 from hoiclip.data.transforms import resized_size
@@ -46,7 +46,8 @@ def load_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
             with Image.open(path) as image:
-                return to_rgb(image)
+                picture = to_rgb(image)
+                return picture.copy() if picture is image else picture  # free of the file
     except FileNotFoundError:
         raise HoiError(f"{path}: no such image; check the path") from None
     except IsADirectoryError:
@@ -68,7 +69,7 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as upright 8-bit RGB.
+    """Any Pillow image as upright 8-bit RGB; one that is so already comes back itself.
 
     EXIF rotation applied, transparency on white, 16-bit and floating point scaled to 8 bits, CMYK,
     Lab, grey and palettes converted.
@@ -89,7 +90,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
@@ -110,9 +111,10 @@ def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except (SyntaxError, ValueError, TypeError, KeyError, struct.error):  # broken EXIF in a sound picture
-        return image.copy()
+        return image
 
 
 # --- two views of one picture ----------------------------------------------------------------------
