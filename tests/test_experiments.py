@@ -124,7 +124,7 @@ def test_the_batch_is_shared_among_processes_and_accumulated_passes(monkeypatch:
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 4)
     assert arguments.max_grad_norm == 0.1
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(HoiError, match="train.batch_size 16 cannot be shared by 3 processes"):
+    with pytest.raises(HoiError, match=r"train\.batch_size 16 cannot be shared by 3 processes"):
         training_arguments(load_experiment("hicodet", ["--train.cpu"]))
 
 

@@ -350,11 +350,12 @@ def _instantiate(options: dict[str, Any], where: str) -> Experiment:
     """Check every value against its type and build the dataclasses."""
     parser = _parser()
     try:
-        parsed = parser.instantiate_classes(parser.parse_object(_plain(_number(options), Experiment)))
+        checked = parser.parse_object(_plain(_number(options), Experiment)).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).removeprefix("error: ")
         raise HoiError(f"{where}: {_one_sentence(reason)}") from error
-    return Experiment(**{f.name: parsed[f.name] for f in dataclasses.fields(Experiment)})
+    hints = typing.get_type_hints(Experiment)
+    return Experiment(**{n: hints[n](**v) if dataclasses.is_dataclass(hints[n]) else v for n, v in checked.items()})
 
 
 @cache
