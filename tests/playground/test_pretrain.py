@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
+from transformers.loss.loss_for_object_detection import HungarianMatcher
 
 from hoiclip.playground.captions import CaptionedScenes, sentences
 from hoiclip.playground.clip_training import build_clip, contrastive_loss, encode_images, encode_texts, pretrain_clip
 from hoiclip.playground.clip_training import normalise as normalise_for_clip
 from hoiclip.playground.detector_training import (
+    PaddedMatcher,
     build_detector,
     decode,
     encode,
@@ -153,6 +155,15 @@ def test_giou_of_equal_and_distant_boxes():
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.2, 0.1, 0.1]])
     torch.testing.assert_close(paired_giou(boxes, boxes), torch.ones(2))
     assert (paired_giou(boxes, boxes.flip(0)) < 0).all()
+
+
+def test_matching_agrees_with_transformers():
+    torch.manual_seed(0)
+    outputs = {"logits": torch.randn(3, 9, 5), "pred_boxes": torch.rand(3, 9, 4) * 0.5 + 0.1}
+    targets = [{"class_labels": torch.randint(0, 4, (n,)), "boxes": torch.rand(n, 4) * 0.5 + 0.1} for n in (2, 5, 1)]
+    expected = HungarianMatcher(class_cost=1, bbox_cost=5, giou_cost=2)(outputs, targets)
+    for mine, theirs in zip(PaddedMatcher()(outputs, targets), expected, strict=True):
+        assert [t.tolist() for t in mine] == [t.tolist() for t in theirs]
 
 
 def test_detector_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
