@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,7 @@ from hoiclip.vocabulary import HoiVocabulary
 Weights = dict[str, Tensor]
 
 # What a training script stores beside its weights: its own options.  Plain data, no code.
-ALLOWED_CLASSES = [argparse.Namespace]
+ALLOWED_CLASSES: list[Any] = [argparse.Namespace]
 
 
 # --- reading files ---------------------------------------------------------------------------------
@@ -389,8 +390,8 @@ def _check_rows(weights: Weights, words: HoiVocabulary, origin: str) -> None:
     ):
         if name in weights and len(weights[name]) != expected:
             raise HoiError(
-                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {words.name!r} has {expected}; "
-                "name the vocabulary it was trained on"
+                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {words.name!r} "
+                f"has {expected}; name the vocabulary it was trained on"
             )
 
 
@@ -589,10 +590,14 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
         clip_size=model.config.clip.vision_config.image_size,
         zero_shot_top_k=model.config.zero_shot_top_k,
     )
+    folder = Path(folder)
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as unfinished:
+            model.save_pretrained(unfinished)
+            processor.save_pretrained(unfinished)
+            for file in sorted(Path(unfinished).iterdir()):
+                file.replace(folder / file.name)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
         raise HoiError(f"{folder}: cannot be written ({reason}); free some space or use another --out") from error

@@ -241,6 +241,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HoiError as error:
         print(f"hoiclip: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:  # "| head" has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         advice = "; what is written stays, --resume goes on from there" if "resume" in args else ""
         print(f"hoiclip: interrupted{advice}", file=sys.stderr)

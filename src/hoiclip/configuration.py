@@ -129,16 +129,12 @@ class HoiClipConfig(PreTrainedConfig):
         carries_clip: bool = True,
         **kwargs: Any,
     ) -> None:
-        if detector is None:
-            detector = detector_config(backbone)
-        elif isinstance(detector, dict):
+        if isinstance(detector, dict):
             detector = DetrConfig(**detector)
-        if clip is None:
-            clip = clip_config(clip_name)
-        elif isinstance(clip, dict):
+        if isinstance(clip, dict):
             clip = CLIPConfig(**clip)
-        self.detector = detector
-        self.clip = clip
+        self.detector: DetrConfig = detector or detector_config(backbone)
+        self.clip: CLIPConfig = clip or clip_config(clip_name)
         self.tokenizer = tokenizer or CLIP_IDS.get(clip_name, CLIP_IDS["ViT-B/32"])
         self.variant = _one_of("variant", variant, ("hoiclip", "gen-vlkt"))
         self.num_queries = num_queries

@@ -241,7 +241,9 @@ class KnowledgeDecoder(nn.Module):
         """For each stream, one (B, heads, N, T) map per layer."""
         maps: list[list[Tensor]] = [[] for _ in streams[::2]]
         for layer in self.layers:
+            assert isinstance(layer, KnowledgeLayer)
             for found, tokens, blocked in zip(maps, streams[::2], streams[1::2], strict=True):
+                assert tokens is not None
                 found.append(layer.attention_map(queries, tokens, blocked))
             queries = layer(queries, *streams)
         return [tuple(found) for found in maps]
@@ -279,7 +281,8 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.trainable = trainable
         self.weight = nn.Parameter(torch.zeros(classes, width), requires_grad=trainable)
-        self.bias = nn.Parameter(torch.zeros(classes), requires_grad=trainable) if bias else None
+        start = nn.Parameter(torch.zeros(classes), requires_grad=trainable) if bias else None
+        self.bias: nn.Parameter | None = start
 
     def resize(self, weight: Tensor) -> None:
         """Take other sentences: (classes, D).  The bias starts again at zero."""
@@ -290,7 +293,7 @@ class TextClassifier(nn.Module):
     def forward(self, features: Tensor, columns: Tensor | None = None, use_bias: bool = True) -> Tensor:
         """(..., D) unit length -> (..., classes), or the classes named in ``columns``."""
         weight = self.weight if columns is None else self.weight[columns]
-        bias = self.bias if use_bias else None
+        bias: Tensor | None = self.bias if use_bias else None
         if bias is not None and columns is not None:
             bias = bias[columns]
         return nn.functional.linear(features, weight, bias)
@@ -364,6 +367,7 @@ class HoiClipModel(PreTrainedModel):
         baseline = config.variant == "gen-vlkt"
         self.vocabulary: HoiVocabulary | None = None
         self.text_embedder: TextEmbedder | None = None
+        self._verb_rows: dict[str, Tensor] = {}  # of verbs asked for before, so that they can come back
         self.detector = InstanceDetector(config)
         self.clip = CLIPModel._from_config(config.clip) if config.carries_clip else None
         if baseline:
@@ -457,12 +461,13 @@ class HoiClipModel(PreTrainedModel):
         clip_tokens, clip_features = self._look_with_clip(
             clip_pixel_values, learning=self.training or labels is not None
         )
-        attentions: dict[str, tuple[Tensor, ...]] = {}
+        attentions: dict[str, Any] = {}
         if isinstance(self.interaction_decoder, GenVlktDecoder):
             features = self.interaction_decoder(human, objects, memory, positions, blocked)  # (L, B, N, D)
         else:
             queries = self.interaction_decoder.queries(human, objects)  # (B, N, W)
             streams = self.interaction_decoder.streams(clip_tokens, memory, blocked)
+            assert self.clip is not None
             features = self.clip.visual_projection(self.interaction_decoder(queries, streams))  # (L, B, N, D), Eq. 10
             if output_attentions:
                 names = {"detector": ("detector",), "clip": ("clip",), "both": ("clip", "detector")}
@@ -519,7 +524,7 @@ class HoiClipModel(PreTrainedModel):
             return None
         return torch.tensor(seen, device=self.logit_scale.device)
 
-    def _classify(self, human: Tensor, objects: Tensor, features: Tensor, columns: Tensor | None) -> dict[str, Tensor]:
+    def _classify(self, human: Tensor, objects: Tensor, features: Tensor, columns: Tensor | None) -> dict[str, Any]:
         """One layer's states (B, N, 256), (B, N, 256), (B, N, D) to its predictions."""
         scale = self.logit_scale.exp()
         direction = nn.functional.normalize(features, dim=-1)
@@ -566,9 +571,10 @@ class HoiClipModel(PreTrainedModel):
         if self.verbs is not None:
             rows = verb_directions(interactions, objects, vocabulary)
             if self.vocabulary is not None:
-                for i, verb in enumerate(vocabulary.verbs):
-                    if verb in self.vocabulary.verbs:
-                        rows[i] = self.verbs.weight[self.vocabulary.verbs.index(verb)]
+                self._verb_rows |= dict(zip(self.vocabulary.verbs, self.verbs.weight.detach().clone(), strict=True))
+            for i, verb in enumerate(vocabulary.verbs):
+                if verb in self._verb_rows:
+                    rows[i] = self._verb_rows[verb]
             self.verbs.resize(rows, torch.from_numpy(vocabulary.verb_to_interaction))
         self.interactions.resize(interactions)
         self.objects.resize(objects)

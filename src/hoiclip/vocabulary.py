@@ -159,7 +159,7 @@ class HoiVocabulary:
             interactions = [pair(entry) for entry in wanted]
         else:
             raise HoiError("'pairs' must be the word all or a list such as [ride unicycle]")
-        parts = {}
+        parts: dict[str, Any] = {}
         for key in ("rare", "unseen"):
             try:
                 parts[key] = frozenset(interactions.index(pair(entry)) for entry in data.get(key) or ())
