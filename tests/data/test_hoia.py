@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hoiclip.data import AnnotatedImage, load_hoia, save_hoia
+from hoiclip.data import AnnotatedImage, check, load_hoia, save_hoia
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -161,6 +161,44 @@ def test_missing_file_folder_and_binary_are_refused(tmp_path):
     assert "box format" in complaint(written(tmp_path, []), box_format="cxcywh")
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 20) | st.just(10**400) | st.floats() | st.sampled_from(["1", "a", "९"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["bbox", "category_id", "subject_id", "object_id", "hoi_category_id"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    entries=st.lists(
+        st.fixed_dictionaries(
+            {}, optional={k: JSON for k in ("file_name", "annotations", "hoi_annotation", "width", "height")}
+        )
+        | JSON,
+        max_size=3,
+    )
+)
+def test_whatever_the_json_holds_it_is_read_or_refused_in_one_sentence(tmp_path_factory, entries):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(entries))
+    if check(path).defects:
+        complaint(path)
+    else:
+        images = load_hoia(path)
+        assert len(images) == len(entries)
+        assert all(np.isfinite(image.boxes).all() for image in images)
+
+
+def test_numbers_of_thousands_of_digits_are_refused(tmp_path):
+    assert "no annotation file" in complaint(written(tmp_path, "[" + "9" * 5000 + "]"))
+    assert "no annotation file" in complaint(written(tmp_path, "[" * 100_000))
+
+
 def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = written(tmp_path, [entry()])
     before = path.read_bytes()
@@ -189,6 +227,7 @@ def annotated(draw, vocabulary):
 
 
 @pytest.mark.parametrize("name", ["hico", "playground", "vcoco"])
+@settings(derandomize=True, deadline=None)
 @given(data=st.data())
 def test_saving_and_loading_gives_the_same(tmp_path_factory, name, data):
     vocabulary = HoiVocabulary.from_name(name)

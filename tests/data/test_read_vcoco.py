@@ -118,6 +118,8 @@ def test_annotation_ids_that_coco_does_not_know_are_named(root, coco, actions):
         (lambda action: action["label"].pop(), "different lengths"),
         (lambda action: action["role_object_id"].pop(), "different lengths"),
         (lambda action: action.update(action_name="juggle"), "juggle"),
+        (lambda action: action.update(image_id=3), "does not have the structure"),
+        (lambda action: action.update(image_id=[[]] * len(action["label"])), "does not have the structure"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(coco, actions, change, words):
@@ -125,6 +127,13 @@ def test_lists_that_do_not_fit_are_refused(coco, actions, change, words):
     change(changed[0])
     with pytest.raises(HoiError, match=words):
         join_vcoco(changed, coco)
+
+
+def test_nan_boxes_of_coco_are_named(coco, actions):
+    changed = copy.deepcopy(coco)
+    changed["annotations"][0]["bbox"][2] = float("nan")
+    (defect,) = join_vcoco(actions, changed).defects
+    assert (defect.kind, defect.where, defect.index) == ("box is not four numbers", "box", 0)
 
 
 def test_json_form_is_found_where_the_official_files_are_not(tmp_path, expected):

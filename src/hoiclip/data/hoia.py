@@ -209,8 +209,8 @@ def parse_json(text: str, path: str | Path) -> Any:
             f"{path}: line {error.lineno} is not valid JSON (column {error.colno}: {error.msg}); "
             "correct or download it again"
         ) from error
-    except RecursionError as error:
-        raise HoiError(f"{path}: is nested too deeply for an annotation file; give the right file") from error
+    except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
+        raise HoiError(f"{path}: is no annotation file ({error}); give the right file") from error
 
 
 def _line_of(text: str, file_name: str) -> int:
@@ -290,7 +290,7 @@ class _EntryReader:
             self.content.pair_positions[self.at] = positions
         unlisted = sum(hoi < 0 for hoi in hoi_ids)
         self.content.unlisted += unlisted
-        size = entry.get("height"), entry.get("width")
+        height, width = entry.get("height"), entry.get("width")
         self.content.images.append(
             AnnotatedImage(
                 file_name=self.file_name,
@@ -298,7 +298,7 @@ class _EntryReader:
                 object_ids=np.array(object_ids, dtype=np.int64),
                 pairs=np.array(pairs, dtype=np.int64),
                 hoi_ids=np.array(hoi_ids, dtype=np.int64),
-                size=(size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) else None,
+                size=(height, width) if _is_int(height) and _is_int(width) and min(height, width) > 0 else None,
                 verb_ids=np.array(verb_ids, dtype=np.int64) if unlisted else None,
             )
         )
@@ -382,17 +382,21 @@ def _ids_by_number_and_name(numbers: Iterable[int], names: Sequence[str]) -> dic
 
 def _key(category: Any) -> int | str | None:
     """Numbers as they are, also when a file writes them as text; names without regard to spaces."""
-    if isinstance(category, int) and not isinstance(category, bool):
+    if _is_int(category):
         return category
     if not isinstance(category, str):
         return None
     category = category.strip()
-    return int(category) if category.isdecimal() else category.replace(" ", "_")
+    return int(category) if category.isdecimal() and len(category) < 10 else category.replace(" ", "_")
 
 
 def _is_row(value: Any, rows: Sequence[Any]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(rows)
+    return _is_int(value) and 0 <= value < len(rows)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (_is_int(value) and abs(value) < 2**53)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -168,7 +168,7 @@ def join_vcoco(
         images = _open_images(coco, ids, vocabulary, content)
         for action in actions:
             _add_action(action, images, vocabulary, content)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, HoiError):
             raise HoiError(f"{path}: {error}") from error
         raise HoiError(
@@ -214,6 +214,9 @@ def _open_images(
         row = len(opened.boxes)
         opened.rows[annotation["id"]] = row
         opened.boxes.append([x, y, x + w, y + h])
+        if not np.isfinite(opened.boxes[-1]).all():
+            detail = f"bbox is {annotation['bbox']}"
+            content.defects.append(Defect("box is not four numbers", opened.file_name, opened.at, "box", row, detail))
         opened.object_ids.append(objects.get(annotation["category_id"], -1))
         if opened.object_ids[-1] < 0:
             detail = f"category_id {annotation['category_id']!r} is no COCO class"
