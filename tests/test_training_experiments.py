@@ -18,7 +18,7 @@ from hoiclip.experiments import experiment_names, load_experiment
 from hoiclip.trainer import read_log
 from hoiclip.training import train
 
-FAST = {"hicodet_rf_uc", "vcoco", "gen_vlkt_5", "playground_uv", "hicodet_clip"}
+FAST = {"hicodet_rf_uc", "vcoco", "playground_uv"}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from transformers import CLIPModel, DetrForObjectDetection
 
 from hoiclip import HoiVocabulary
 from hoiclip.data import AnnotatedImage, save_hoia
+from hoiclip.vocabulary import NOTHING
 
 VOCABULARY = """
 verbs: [ride, hold, feed]
@@ -33,7 +34,8 @@ def write_parts(folder: Path) -> Path:
 def random_images(vocabulary: HoiVocabulary, count: int, seed: int, prefix: str) -> list[AnnotatedImage]:
     """Images of one to three pairs; the second has none at all."""
     rng = np.random.default_rng(seed)
-    person = vocabulary.objects.index("person") if "person" in vocabulary.objects else 0
+    person = vocabulary.objects.index("person")
+    nothing = vocabulary.objects.index(NOTHING) if NOTHING in vocabulary.objects else -1
     images = []
     for i in range(count):
         pairs = 0 if i == 1 else int(rng.integers(1, 4))
@@ -41,13 +43,16 @@ def random_images(vocabulary: HoiVocabulary, count: int, seed: int, prefix: str)
         boxes = np.concatenate([low, low + rng.uniform(10, 25, size=(2 * pairs, 2))], axis=1).round(1)
         hoi_ids = rng.choice(vocabulary.seen, size=pairs)
         object_ids = np.full(2 * pairs, person)
-        object_ids[1::2] = vocabulary.object_ids[hoi_ids]
+        alone = vocabulary.object_ids[hoi_ids] == nothing
+        object_ids[1::2] = np.where(alone, person, vocabulary.object_ids[hoi_ids])
+        rows = np.arange(2 * pairs).reshape(pairs, 2)
+        rows[alone, 1] = -1
         images.append(
             AnnotatedImage(
                 file_name=f"{prefix}{i:03d}.png",
                 boxes=boxes,
                 object_ids=object_ids,
-                pairs=np.arange(2 * pairs).reshape(pairs, 2),
+                pairs=rows,
                 hoi_ids=hoi_ids,
                 size=(48, 48),
             )
