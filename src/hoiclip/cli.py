@@ -170,6 +170,95 @@ def demo(args: argparse.Namespace) -> int:
     return show(args.out)
 
 
+# --- train, verbs, evaluate ------------------------------------------------------------------------
+
+
+def train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="name of an experiment, or a YAML file")
+    parser.epilog = (
+        "Any option of the experiment can follow: --train.batch_size 8 --data.root data/hicodet --out runs/a"
+    )
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train an experiment, or go on with it."""
+    from hoiclip.training import train as run
+
+    out = run(args.config, args.options)
+    print(f"{out}: hoiclip detect PHOTO --model {out}")
+    return 0
+
+
+def verbs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="name of an experiment, or a YAML file")
+    parser.add_argument("--out", type=Path, help="file to write (default: verbs.safetensors in the run's folder)")
+    parser.epilog = "Any option of the experiment can follow: --verbs.source seen --data.root data/hicodet"
+
+
+def verbs(args: argparse.Namespace) -> int:
+    """Make verb vectors by visual semantic arithmetic over a training set."""
+    from hoiclip.training import extract_verbs
+
+    print(extract_verbs(args.config, args.options, args.out))
+    return 0
+
+
+def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="name of an experiment, or a YAML file: dataset and words")
+    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
+    parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
+    parser.add_argument("--images", type=_positive, help="only the first so many images; the playground draws so many")
+    parser.add_argument("--seed", type=int, help="of the playground's test scenes")
+    parser.add_argument("--sweep", metavar="0,5,10", help="several K of the training-free enhancement in one pass")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--out", type=Path, help="write every figure as JSON here")
+    parser.add_argument("--save-detections", type=Path, help="write the model's detections as JSON lines here")
+    parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
+    parser.epilog = "Any option of the experiment can follow: --data.root data/hicodet --evaluation.protocol official"
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Compute the published figures for a model, or for detections of any method."""
+    from hoiclip.detector import load
+    from hoiclip.evaluating import evaluate_detections, evaluate_model, sweep_top_k
+    from hoiclip.evaluation import (
+        render_table,
+        save_detections,
+        write_hicodet_matlab,
+        write_results,
+        write_vcoco_pickle,
+    )
+    from hoiclip.experiments import load_experiment
+
+    experiment = load_experiment(args.config, args.options)
+    playground = experiment.data.source == "playground"
+    if args.seed is not None and not playground:
+        raise HoiError(f"--seed chooses playground scenes; {args.config} has images of its own")
+    if playground:
+        experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
+        experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
+    experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    if args.detections:
+        results = evaluate_detections(experiment, args.detections, args.annotations)
+    else:
+        detector = load(args.model, device=args.device)
+        if args.sweep:
+            results = sweep_top_k(experiment, detector, [_whole(k) for k in args.sweep.split(",")])
+        else:
+            found = {} if args.save_detections or args.submission else None
+            results = evaluate_model(experiment, detector, keep=found)
+            if args.save_detections:
+                save_detections(args.save_detections, found)
+            if args.submission:
+                vcoco = experiment.evaluation.protocol == "vcoco"
+                (write_vcoco_pickle if vcoco else write_hicodet_matlab)(found, args.submission)
+    print(render_table(results))
+    if args.out:
+        write_results(args.out, next(iter(results.values())))
+    return 0
+
+
 # --- data ------------------------------------------------------------------------------------------
 
 
@@ -222,8 +311,13 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argpars
     "demo": (demo, demo_arguments),
     "detect": (detect, detect_arguments),
     "convert": (convert, convert_arguments),
+    "train": (train, train_arguments),
+    "evaluate": (evaluate, evaluate_arguments),
+    "verbs": (verbs, verbs_arguments),
     "data": (data, data_arguments),
 }
+
+TAKE_OPTIONS = ("train", "evaluate", "verbs")  # of the experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -233,7 +327,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (run, arguments) in COMMANDS.items():
         summary = (run.__doc__ or "").splitlines()[0]
         arguments(commands.add_parser(name, help=summary, description=summary))
-    args = parser.parse_args(argv)
+    args, options = parser.parse_known_args(argv)
+    if options and args.command not in TAKE_OPTIONS:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    args.options = options
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
@@ -253,6 +350,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.strip().isdigit():
+        raise HoiError(f"--sweep: {text!r} is not a whole number")
     return int(text)
 
 

@@ -267,10 +267,10 @@ class HoiClipProcessor(ProcessorMixin):
         enhancement = None
         if zero_shot_top_k is not None and outputs.zero_shot_logits is not None:
             enhancement = training_free_enhancement(outputs.zero_shot_logits.float(), zero_shot_top_k)
-        scale = torch.tensor([(w, h, w, h) for h, w in target_sizes]).to(human_boxes)[:, None]  # (B, 1, 4)
+        human_boxes, object_boxes = self.boxes_in_pixels(outputs, target_sizes)
         found = rank_batch(
-            _corners(human_boxes) * scale,
-            _corners(object_boxes) * scale,
+            human_boxes,
+            object_boxes,
             _floats(outputs.object_logits).sigmoid(),
             interaction_logits.sigmoid(),
             words,
@@ -280,6 +280,20 @@ class HoiClipProcessor(ProcessorMixin):
             enhancement=enhancement,
         )
         return [d.above(threshold) if threshold > 0 else d for d in found]
+
+    def boxes_in_pixels(
+        self, outputs: HoiClipOutput, target_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Human and object boxes (B, N, 4), xyxy in pixels of pictures of these (height, width).
+
+        Raises:
+            ValueError: if sizes and outputs do not match.
+        """
+        if len(target_sizes) != len(outputs.human_boxes):
+            raise ValueError(f"{len(target_sizes)} target sizes for {len(outputs.human_boxes)} images")
+        scale = torch.tensor([(w, h, w, h) for h, w in target_sizes])[:, None]  # (B, 1, 4)
+        human, objects = outputs.human_boxes.float(), outputs.object_boxes.float()
+        return _corners(human) * scale.to(human), _corners(objects) * scale.to(objects)
 
     # --- files -----------------------------------------------------------------------------------
 

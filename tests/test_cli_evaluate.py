@@ -1,0 +1,127 @@
+"""``hoiclip evaluate``, ``train --help`` and ``data`` through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_clip, tiny_detector, tiny_model
+
+from hoiclip import Detections, HoiVocabulary
+from hoiclip.checkpoints import save_model
+from hoiclip.cli import BAD_INPUT, COMMANDS, main
+from hoiclip.data import AnnotatedImage, save_hoia
+from hoiclip.evaluation import load_detections, save_detections
+
+HICO = HoiVocabulary.from_name("hico")
+
+
+@pytest.fixture(scope="module")
+def playground_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny_model(vocabulary="playground", detector=tiny_detector(), clip=tiny_clip())
+    model.text_embedder = None
+    save_model(model, folder)
+    return folder
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> tuple[Path, list[AnnotatedImage]]:
+    """Two images of HICO-DET: a person on a bicycle in each."""
+    hoi = HICO.interactions.index((HICO.verbs.index("ride"), HICO.objects.index("bicycle")))
+    boxes = np.array([[10, 10, 60, 110], [20, 60, 90, 140]])
+    images = [
+        AnnotatedImage(f"{i}.jpg", boxes + i, np.array([0, 1]), np.array([[0, 1]]), np.array([hoi]), (200, 200))
+        for i in range(2)
+    ]
+    save_hoia(images, tmp_path / "test_hico.json", HICO)
+    return tmp_path / "test_hico.json", images
+
+
+def found(image: AnnotatedImage, score: float) -> Detections:
+    hoi = image.hoi_ids
+    columns = image.human_boxes, image.object_boxes, HICO.object_ids[hoi], HICO.verb_ids[hoi], hoi
+    return Detections(*columns, np.array([score]), HICO, image.size)
+
+
+def test_detections_of_any_method_are_judged(
+    annotated: tuple[Path, list[AnnotatedImage]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, images = annotated
+    save_detections(tmp_path / "mine.jsonl", {images[0].file_name: found(images[0], 0.9)})
+    arguments = [
+        "--detections",
+        str(tmp_path / "mine.jsonl"),
+        "--annotations",
+        str(file),
+        "--out",
+        str(tmp_path / "m.json"),
+    ]
+    assert main(["evaluate", "hicodet", *arguments]) == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    assert figures["full"] == pytest.approx(6 / 11)  # one of two found, nothing wrong
+    assert figures["non_rare"] == pytest.approx(6 / 11)
+    shown = capsys.readouterr().out
+    assert "official, known object" in shown
+    assert "54.55" in shown
+
+
+def test_a_model_is_judged_on_playground_scenes(
+    playground_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for name in ("a", "b"):
+        out, kept = tmp_path / f"{name}.json", tmp_path / f"{name}.jsonl"
+        arguments = ["--model", str(playground_model), "--seed", "7", "--images", "4", "--device", "cpu"]
+        assert main(["evaluate", "playground", *arguments, "--out", str(out), "--save-detections", str(kept)]) == 0
+        runs.append((json.loads(out.read_text()), kept.read_text()))
+    assert runs[0] == runs[1]
+    assert runs[0][0]["images"] == 4
+    assert 0 <= runs[0][0]["full"] <= 1
+    saved = load_detections(tmp_path / "a.jsonl", HoiVocabulary.from_name("playground"))
+    assert len(saved) == 4
+    assert main(["evaluate", "playground", "--model", str(playground_model), "--images", "2", "--sweep", "0,5"]) == 0
+    assert "K = 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["evaluate", "hicodett"], "hicodet"),
+        (["evaluate", "hicodet", "--seed", "3"], "--seed"),
+        (["evaluate", "hicodet", "--detections", "absent.jsonl", "--annotations", "absent.json"], "absent.json"),
+        (["evaluate", "playground", "--train.batchsize", "3"], "train.batch_size"),
+        (["train", "hicodet", "--train.batch_size", "many"], "train.batch_size"),
+        (["train", "hicodet"], "data/hicodet"),
+        (["verbs", "hicodet_verbs_sentence"], "verbs.method"),
+        (["data", "check", "absent"], "absent"),
+    ],
+)
+def test_bad_requests_are_one_sentence(
+    arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == BAD_INPUT
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("hoiclip: ")
+    assert complaint in told
+    assert "\n" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_no_experiment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["demo", "--colour", "red"])
+    assert stop.value.code == BAD_INPUT
+    assert "--colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: hoiclip {command}")
