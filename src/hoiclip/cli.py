@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -20,6 +20,8 @@ from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from hoiclip.detections import Detections
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -239,6 +241,7 @@ def evaluate(args: argparse.Namespace) -> int:
         experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    results: dict[str, Any]
     if args.detections:
         results = evaluate_detections(experiment, args.detections, args.annotations)
     else:
@@ -246,8 +249,9 @@ def evaluate(args: argparse.Namespace) -> int:
         if args.sweep:
             results = sweep_top_k(experiment, detector, [_whole(k) for k in args.sweep.split(",")])
         else:
-            found = {} if args.save_detections or args.submission else None
-            results = evaluate_model(experiment, detector, keep=found)
+            found: dict[str, Detections] = {}
+            wanted = args.save_detections or args.submission
+            results = evaluate_model(experiment, detector, keep=found if wanted else None)
             if args.save_detections:
                 save_detections(args.save_detections, found)
             if args.submission:

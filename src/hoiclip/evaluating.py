@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,8 +23,9 @@ from hoiclip.evaluation import (
     HicoDetEvaluator,
     HicoDetResult,
     VcocoEvaluator,
-    VcocoResult,
+    VcocoImage,
     load_detections,
+    people_of,
     sweep_enhancement,
 )
 from hoiclip.experiments import Experiment
@@ -31,14 +33,14 @@ from hoiclip.trainer import EvaluationSet, detect_samples
 from hoiclip.training import open_run_data
 from hoiclip.vocabulary import HoiVocabulary
 
-Results = dict[str, HicoDetResult] | dict[str, VcocoResult]
+Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table shows
 
 
 @dataclass
 class Judges:
     """Everything that is computed at once for one set of detections; the first line is the main one."""
 
-    annotations: Sequence[AnnotatedImage]
+    annotations: Sequence[Any]
     vocabulary: HoiVocabulary
     protocol: str
 
@@ -84,7 +86,10 @@ def evaluate_detections(experiment: Experiment, detections: str | Path, annotati
     if annotations is not None:
         dataset = open_dataset(annotations, vocabulary=vocabulary)
         split = experiment.data.evaluation_split or next((s for s in ("test", "val") if s in dataset.splits), None)
-        images = dataset.load(split or dataset.splits[0])
+        split = split or dataset.splits[0]
+        images: Sequence[VcocoImage | AnnotatedImage] = dataset.load(split)
+        if experiment.evaluation.protocol == "vcoco":
+            images = people_of(dataset, split, dataset.load(split))
     else:
         images = _evaluation_data(experiment)[1]
     judges = Judges(images, vocabulary, experiment.evaluation.protocol)

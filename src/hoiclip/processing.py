@@ -289,6 +289,8 @@ class HoiClipProcessor(ProcessorMixin):
         Raises:
             ValueError: if sizes and outputs do not match.
         """
+        assert outputs.human_boxes is not None
+        assert outputs.object_boxes is not None
         if len(target_sizes) != len(outputs.human_boxes):
             raise ValueError(f"{len(target_sizes)} target sizes for {len(outputs.human_boxes)} images")
         scale = torch.tensor([(w, h, w, h) for h, w in target_sizes])[:, None]  # (B, 1, 4)

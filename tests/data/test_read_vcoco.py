@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hoiclip.data import check, load_hoia, load_vcoco, save_hoia
+from hoiclip.data import check, load_hoia, load_vcoco, open_dataset, save_hoia
 from hoiclip.data.vcoco import find_vcoco, join_vcoco, read_ids
 from hoiclip.errors import HoiError
+from hoiclip.evaluation import VcocoImage, people_of
 from hoiclip.vocabulary import HoiVocabulary
 
 SYNTHETIC = Path(__file__).parents[1] / "golden" / "eval" / "vcoco_synth"
@@ -179,3 +180,16 @@ def test_real_validation_annotations_join(shared, monkeypatch):
     assert (len(content.images), content.unlisted, content.defects) == (2633, 0, [])
     assert sum(len(image.boxes) for image in content.images) == 7659
     assert_same(content.images, parse_hoia(hoia, HoiVocabulary.from_name("vcoco"), "hoia").images)
+
+
+def test_evaluation_gets_all_people_from_the_official_files(root, tmp_path_factory):
+    dataset = open_dataset(root)
+    images = dataset.load("test")
+    people = people_of(dataset, "test", images[:50])
+    assert [image.file_name for image in people] == [image.file_name for image in images[:50]]
+    assert all(isinstance(image, VcocoImage) for image in people)
+    alone = tmp_path_factory.mktemp("json-form")
+    shutil.copy(SYNTHETIC / "hoia.json.gz", alone / "test_vcoco.json.gz")
+    with pytest.warns(UserWarning, match="107 pairs"):
+        pairs = open_dataset(alone, kind="vcoco").load("test")
+    assert people_of(open_dataset(alone, kind="vcoco"), "test", pairs) is pairs

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -19,7 +20,7 @@ from hoiclip.data.dataset import ImageFolder
 from hoiclip.data.folders import DatasetFolder
 from hoiclip.data.hicodet import MAT_FILE, find_hicodet, read_anno_bbox
 from hoiclip.data.hoia import HoiaContent, accepted, load_hoia, parse_hoia, parse_json, read_json_text
-from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, read_official
+from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, official_parts, read_official
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -69,6 +70,16 @@ class Dataset:
         """Whether this is a release of the dataset's authors, not the JSON form."""
         names = {"hicodet": [MAT_FILE], "vcoco": list(OFFICIAL_FILES.values())}.get(self.kind, [])
         return path.name.removesuffix(".gz") in names and (self.kind != "vcoco" or bool(self.files.companions))
+
+    def official_vcoco(self, split: str) -> tuple[list[Any], dict[str, list[dict[str, Any]]], list[int] | None] | None:
+        """V-COCO's own lists, COCO boxes and ids of a split, or None where only the JSON form is there.
+
+        Raises:
+            HoiError: a damaged file.
+        """
+        if self.kind != "vcoco" or not self._official(self.files.source(split)):
+            return None
+        return official_parts(self.files, split)
 
     def samples(self, split: str, annotations: Sequence[AnnotatedImage] | None = None) -> ImageFolder:
         """Pictures and annotations of a split, or of a training view of it.

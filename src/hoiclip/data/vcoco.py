@@ -85,6 +85,18 @@ def read_official(folder: DatasetFolder, split: str) -> HoiaContent:
     Raises:
         HoiError: a file that is damaged or something else.
     """
+    actions, coco, ids = official_parts(folder, split)
+    return join_vcoco(actions, coco, ids, path=folder.source(split))
+
+
+def official_parts(
+    folder: DatasetFolder, split: str
+) -> tuple[list[Any], dict[str, list[dict[str, Any]]], list[int] | None]:
+    """A split's official lists, the COCO images and boxes they speak of, and its image ids.
+
+    Raises:
+        HoiError: a file that is damaged or something else.
+    """
     path = folder.source(split)
     actions = _json(path, list, "the official V-COCO lists")
     ids_file = folder.companions.get(f"ids_{split}", (None,))[0]
@@ -98,7 +110,7 @@ def read_official(folder: DatasetFolder, split: str) -> HoiaContent:
             coco["annotations"] += [box for box in whole["annotations"] if box["image_id"] in wanted]
         except (KeyError, TypeError) as error:
             raise HoiError(f"{file}: is not COCO instances ({error!r} is missing); download it again") from error
-    return join_vcoco(actions, coco, ids, path=path)
+    return actions, coco, ids
 
 
 def read_ids(path: str | Path) -> list[int]:

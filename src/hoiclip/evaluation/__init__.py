@@ -10,7 +10,7 @@ from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate
 from hoiclip.evaluation.tables import render_table, result_dict, write_results
 from hoiclip.evaluation.vcoco import VcocoEvaluator, VcocoResult, evaluate_vcoco, evaluate_vcoco_records
 from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult, evaluate_vcoco_pairwise, rank_verbs
-from hoiclip.evaluation.vcoco_truth import VcocoImage, load_vcoco_ground_truth
+from hoiclip.evaluation.vcoco_truth import VcocoImage, load_vcoco_ground_truth, people_of
 
 __all__ = [
     "HicoDetEvaluator",
@@ -25,6 +25,7 @@ __all__ = [
     "evaluate_vcoco_records",
     "load_detections",
     "load_vcoco_ground_truth",
+    "people_of",
     "rank_verbs",
     "render_table",
     "result_dict",
