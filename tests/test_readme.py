@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from reference import checkpoint, recipe
 from hoiclip import HoiVocabulary, cli
 from hoiclip.checkpoints import convert_hoiclip
 from hoiclip.cli import main
+from hoiclip.data import AnnotatedImage, save_hoia
 
 ROOT = Path(__file__).resolve().parents[1]
 BY_MAKE = {"demo", "test", "test-all", "lint", "format"}
@@ -36,6 +38,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     Image.fromarray(recipe.image(5, 240, 320)).save(folder / "photo.jpg")
     torch.save({"model": checkpoint("hico"), "epoch": 89}, folder / "checkpoint.pth")
+    words = HoiVocabulary.from_name("hico")
+    boxes = np.array([[10, 10, 60, 110], [20, 60, 90, 140]])
+    image = AnnotatedImage("a.jpg", boxes, [0, words.object_ids[0]], [[0, 1]], [0])
+    save_hoia([image], folder / "test_hico.json", words)
+    right = {"human_box": [10, 10, 60, 110], "object_box": [20, 60, 90, 140], "score": 0.9, "hoi_id": 0}
+    (folder / "mine.jsonl").write_text(json.dumps({"file_name": "a.jpg", "image_size": None, "triplets": [right]}))
     return folder
 
 
@@ -44,8 +52,10 @@ def test_the_readmes_commands_and_code_run(
 ) -> None:
     monkeypatch.chdir(workplace)
     known = [c for c in commands("README.md") if c[0] == "hoiclip"]
-    assert [c[1] for c in known] == ["convert", "detect", "detect"]
-    convert, detect, ask = known
+    assert [c[1] for c in known] == ["convert", "detect", "detect", "evaluate"]
+    convert, detect, ask, evaluate = known
+    assert main(evaluate[1:]) == 0
+    assert json.loads(Path("metrics.json").read_text())["full"] == pytest.approx(1)
     assert main(convert[1:]) == 0
     assert main(detect[1:]) == 0
     assert Image.open("found/photo.jpg").size[0] >= 320
