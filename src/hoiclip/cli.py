@@ -311,6 +311,23 @@ def data(args: argparse.Namespace) -> int:
     return 0
 
 
+# --- playground ------------------------------------------------------------------------------------
+
+
+def playground_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("pretrain",), help="make one of the playground's pretrained parts")
+    parser.add_argument("part", choices=("clip", "detector"))
+    parser.epilog = "Further options: --out FOLDER (needed) --seed --samples --batch --lr --start-from --device"
+
+
+def playground(args: argparse.Namespace) -> int:
+    """Train the miniature world's own CLIP or detector from nothing."""
+    from hoiclip.playground import pretrain
+
+    pretrain.main([args.part, *args.options])
+    return 0
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None]]] = {
     "demo": (demo, demo_arguments),
     "detect": (detect, detect_arguments),
@@ -319,9 +336,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argpars
     "evaluate": (evaluate, evaluate_arguments),
     "verbs": (verbs, verbs_arguments),
     "data": (data, data_arguments),
+    "playground": (playground, playground_arguments),
 }
 
-TAKE_OPTIONS = ("train", "evaluate", "verbs")  # of the experiment
+TAKE_OPTIONS = ("train", "evaluate", "verbs", "playground")  # parsed where they are used
 
 
 def main(argv: Sequence[str] | None = None) -> int:
