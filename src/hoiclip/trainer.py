@@ -273,6 +273,10 @@ class HoiTrainer(Trainer):
         processor: saved with every model.
     """
 
+    optimizer: Any
+    lr_scheduler: Any
+    control: TrainerControl
+
     def __init__(
         self,
         model: HoiClipModel,
