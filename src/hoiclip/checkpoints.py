@@ -16,7 +16,7 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,17 @@ from hoiclip.configuration import HoiClipConfig, clip_config, detector_config
 from hoiclip.errors import HoiError
 from hoiclip.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
+from hoiclip.renaming import (
+    Renamer,
+    Weights,
+    listing,
+    rename_clip,
+    rename_decoder_layer,
+    rename_encoder_layer,
+    rename_knowledge_layer,
+    rename_resnet,
+)
 from hoiclip.vocabulary import HoiVocabulary
-
-Weights = dict[str, Tensor]
 
 # What a training script stores beside its weights: its own options.  Plain data, no code.
 ALLOWED_CLASSES: list[Any] = [argparse.Namespace]
@@ -104,66 +112,6 @@ def _as_weights(source: Mapping[str, Any] | str | Path) -> tuple[Weights, str]:
     return read_weights(source), str(source)
 
 
-class _Renamer:
-    """Takes weights out of ``source`` under their old names and keeps account of what is left."""
-
-    def __init__(self, weights: Weights, origin: str) -> None:
-        self.left = dict(weights)
-        self.origin = origin
-        self.missing: list[str] = []
-        self.result: Weights = {}
-
-    def take(self, old: str) -> Tensor | None:
-        if old not in self.left:
-            self.missing.append(old)
-            return None
-        return self.left.pop(old).float()
-
-    def move(self, old: str, new: str) -> None:
-        tensor = self.take(old)
-        if tensor is not None:
-            self.result[new] = tensor
-
-    def linear(self, old: str, new: str) -> None:
-        """Weight and bias of a linear layer, a norm or a convolution."""
-        self.move(f"{old}.weight", f"{new}.weight")
-        self.move(f"{old}.bias", f"{new}.bias")
-
-    def attention(self, old: str, new: str, out: str = "o_proj") -> None:
-        """torch's fused query-key-value projection into three."""
-        for kind in ("weight", "bias"):
-            fused = self.take(f"{old}.in_proj_{kind}")
-            if fused is not None:
-                for name, part in zip(("q_proj", "k_proj", "v_proj"), fused.chunk(3), strict=True):
-                    self.result[f"{new}.{name}.{kind}"] = part.clone()
-        self.linear(f"{old}.out_proj", f"{new}.{out}")
-
-    def drop(self, pattern: str) -> None:
-        """Known leftovers that carry nothing."""
-        for name in [n for n in self.left if re.fullmatch(pattern, n)]:
-            del self.left[name]
-
-    def finish(self, hint: str) -> Weights:
-        """Everything must have found its place.
-
-        Raises:
-            HoiError: naming what is missing and what is unknown.
-        """
-        if self.missing or self.left:
-            raise HoiError(
-                f"{self.origin}: {hint}{_listing('missing', self.missing)}{_listing('unexpected', self.left)}"
-            )
-        return self.result
-
-
-def _listing(what: str, names: Iterable[str]) -> str:
-    names = list(names)
-    if not names:
-        return ""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"; {what}: {shown}"
-
-
 def _load(model: PreTrainedModel, weights: Weights, origin: str, hint: str, *, complete: bool = True) -> None:
     """Copy weights into a model; every shape must fit.
 
@@ -179,91 +127,12 @@ def _load(model: PreTrainedModel, weights: Weights, origin: str, hint: str, *, c
     unexpected = [n for n in weights if n not in own]
     missing = [n for n in own if n not in weights and "position_ids" not in n] if complete else []
     if wrong or unexpected or missing:
-        lists = _listing("wrongly shaped", wrong) + _listing("missing", missing) + _listing("unexpected", unexpected)
+        lists = listing("wrongly shaped", wrong) + listing("missing", missing) + listing("unexpected", unexpected)
         raise HoiError(f"{origin}: {hint}{lists}")
     model.load_state_dict(weights, strict=False)
 
 
-# --- renaming: ResNet, DETR layers, CLIP -----------------------------------------------------------
-
-
-def _rename_resnet(names: _Renamer, old: str, new: str, depths: Iterable[int]) -> None:
-    def batch_norm(source: str, target: str) -> None:
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            names.move(f"{source}.{kind}", f"{target}.{kind}")
-
-    names.move(f"{old}.conv1.weight", f"{new}.embedder.embedder.convolution.weight")
-    batch_norm(f"{old}.bn1", f"{new}.embedder.embedder.normalization")
-    for stage, depth in enumerate(depths):
-        for block in range(depth):
-            source, target = f"{old}.layer{stage + 1}.{block}", f"{new}.encoder.stages.{stage}.layers.{block}"
-            for i in range(3):
-                names.move(f"{source}.conv{i + 1}.weight", f"{target}.layer.{i}.convolution.weight")
-                batch_norm(f"{source}.bn{i + 1}", f"{target}.layer.{i}.normalization")
-            if block == 0:
-                names.move(f"{source}.downsample.0.weight", f"{target}.shortcut.convolution.weight")
-                batch_norm(f"{source}.downsample.1", f"{target}.shortcut.normalization")
-    names.drop(re.escape(old) + r"\..*num_batches_tracked")
-    names.drop(re.escape(old) + r"\.fc\..*")
-
-
-def _rename_encoder_layer(names: _Renamer, old: str, new: str) -> None:
-    names.attention(f"{old}.self_attn", f"{new}.self_attn")
-    names.linear(f"{old}.linear1", f"{new}.mlp.fc1")
-    names.linear(f"{old}.linear2", f"{new}.mlp.fc2")
-    names.linear(f"{old}.norm1", f"{new}.self_attn_layer_norm")
-    names.linear(f"{old}.norm2", f"{new}.final_layer_norm")
-
-
-def _rename_decoder_layer(names: _Renamer, old: str, new: str) -> None:
-    names.attention(f"{old}.self_attn", f"{new}.self_attn")
-    names.attention(f"{old}.multihead_attn", f"{new}.encoder_attn")
-    names.linear(f"{old}.linear1", f"{new}.mlp.fc1")
-    names.linear(f"{old}.linear2", f"{new}.mlp.fc2")
-    names.linear(f"{old}.norm1", f"{new}.self_attn_layer_norm")
-    names.linear(f"{old}.norm2", f"{new}.encoder_attn_layer_norm")
-    names.linear(f"{old}.norm3", f"{new}.final_layer_norm")
-
-
-def _rename_knowledge_layer(names: _Renamer, old: str, new: str) -> None:
-    names.attention(f"{old}.self_attn", f"{new}.self_attention")
-    names.attention(f"{old}.multihead_attn", f"{new}.cross_attention")
-    names.linear(f"{old}.linear1", f"{new}.expand")
-    names.linear(f"{old}.linear2", f"{new}.contract")
-    names.linear(f"{old}.norm1", f"{new}.self_norm")
-    names.linear(f"{old}.norm2", f"{new}.cross_norm")
-    names.linear(f"{old}.norm3", f"{new}.final_norm")
-
-
-def _rename_clip(names: _Renamer, old: str, new: str, config: CLIPConfig) -> None:
-    """OpenAI's names (prefix ``old``) to transformers' (prefix ``new``)."""
-
-    def tower(source: str, target: str, layers: int) -> None:
-        for i in range(layers):
-            block, layer = f"{source}.resblocks.{i}", f"{target}.encoder.layers.{i}"
-            names.attention(f"{block}.attn", f"{layer}.self_attn", out="out_proj")
-            names.linear(f"{block}.ln_1", f"{layer}.layer_norm1")
-            names.linear(f"{block}.ln_2", f"{layer}.layer_norm2")
-            names.linear(f"{block}.mlp.c_fc", f"{layer}.mlp.fc1")
-            names.linear(f"{block}.mlp.c_proj", f"{layer}.mlp.fc2")
-
-    vision, text = f"{new}vision_model", f"{new}text_model"
-    names.move(f"{old}visual.class_embedding", f"{vision}.embeddings.class_embedding")
-    names.move(f"{old}visual.positional_embedding", f"{vision}.embeddings.position_embedding.weight")
-    names.move(f"{old}visual.conv1.weight", f"{vision}.embeddings.patch_embedding.weight")
-    names.linear(f"{old}visual.ln_pre", f"{vision}.pre_layrnorm")
-    names.linear(f"{old}visual.ln_post", f"{vision}.post_layernorm")
-    tower(f"{old}visual.transformer", vision, config.vision_config.num_hidden_layers)
-    names.move(f"{old}token_embedding.weight", f"{text}.embeddings.token_embedding.weight")
-    names.move(f"{old}positional_embedding", f"{text}.embeddings.position_embedding.weight")
-    names.linear(f"{old}ln_final", f"{text}.final_layer_norm")
-    tower(f"{old}transformer", text, config.text_config.num_hidden_layers)
-    names.move(f"{old}logit_scale", f"{new}logit_scale")
-    for source, target in (("visual.proj", "visual_projection"), ("text_projection", "text_projection")):
-        matrix = names.take(f"{old}{source}")  # (width, D), applied from the right
-        if matrix is not None:
-            names.result[f"{new}{target}.weight"] = matrix.T.contiguous()
-    names.drop(re.escape(old) + r"(input_resolution|context_length|vocab_size)")
+# --- which sizes a file has -------------------------------------------------------------------------
 
 
 def _clip_sizes(weights: Weights, prefix: str) -> CLIPConfig:
@@ -309,9 +178,9 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
         mask_padding=False,
         classifier_bias=True,
     )
-    names = _Renamer(weights, origin)
+    names = Renamer(weights, origin)
     _rename_detector(names, config)
-    _rename_clip(names, "clip_model.", "clip.", config.clip)
+    rename_clip(names, "clip_model.", "clip.", config.clip)
     old, new = "transformer", "interaction_decoder"
     names.linear(f"{old}.queries2spacial_proj", f"{new}.query_projection")
     names.linear(f"{old}.queries2spacial_proj_norm", f"{new}.query_norm")
@@ -319,7 +188,7 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
     names.linear(f"{old}.obj_class_ln", f"{new}.memory_norm")
     for i in range(config.interaction_layers):
         layer = f"{old}.clip_interaction_decoder.layers.{i}"
-        _rename_knowledge_layer(names, layer, f"{new}.layers.{i}")
+        rename_knowledge_layer(names, layer, f"{new}.layers.{i}")
         names.linear(f"{layer}.norm4", f"unused.fourth_norms.{i}")
     names.linear(f"{old}.clip_interaction_decoder.norm", f"{new}.norm")
     _rename_gen_vlkt_decoder(names, "unused.gen_vlkt", config)
@@ -360,7 +229,7 @@ def convert_gen_vlkt(
         carries_clip=clip_model is not None,
         vocabulary=words,
     )
-    names = _Renamer(weights, origin)
+    names = Renamer(weights, origin)
     _rename_detector(names, config)
     _rename_gen_vlkt_decoder(names, "interaction_decoder", config)
     _rename_classifiers(names, words)
@@ -395,13 +264,13 @@ def _check_rows(weights: Weights, words: HoiVocabulary, origin: str) -> None:
             )
 
 
-def _rename_detector(names: _Renamer, config: HoiClipConfig) -> None:
-    _rename_resnet(names, "backbone.0.body", "detector.backbone.model", config.detector.backbone_config.depths)
+def _rename_detector(names: Renamer, config: HoiClipConfig) -> None:
+    rename_resnet(names, "backbone.0.body", "detector.backbone.model", config.detector.backbone_config.depths)
     names.linear("input_proj", "detector.input_projection")
     for i in range(config.detector.encoder_layers):
-        _rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"detector.encoder.{i}")
+        rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"detector.encoder.{i}")
     for i in range(config.detector.decoder_layers):
-        _rename_decoder_layer(names, f"transformer.instance_decoder.layers.{i}", f"detector.decoder.{i}")
+        rename_decoder_layer(names, f"transformer.instance_decoder.layers.{i}", f"detector.decoder.{i}")
     names.linear("transformer.instance_decoder.norm", "detector.decoder_norm")
     names.move("query_embed_h.weight", "detector.human_queries.weight")
     names.move("query_embed_o.weight", "detector.object_queries.weight")
@@ -415,15 +284,15 @@ def _rename_detector(names: _Renamer, config: HoiClipConfig) -> None:
     names.move("obj_logit_scale", "object_logit_scale")
 
 
-def _rename_gen_vlkt_decoder(names: _Renamer, new: str, config: HoiClipConfig) -> None:
+def _rename_gen_vlkt_decoder(names: Renamer, new: str, config: HoiClipConfig) -> None:
     for i in range(config.interaction_layers):
-        _rename_decoder_layer(names, f"transformer.interaction_decoder.layers.{i}", f"{new}.layers.{i}")
+        rename_decoder_layer(names, f"transformer.interaction_decoder.layers.{i}", f"{new}.layers.{i}")
     names.linear("transformer.interaction_decoder.norm", f"{new}.norm")
     names.linear("hoi_class_fc.0", f"{new}.projection")
     names.linear("hoi_class_fc.1", f"{new}.projection_norm")
 
 
-def _rename_classifiers(names: _Renamer, words: HoiVocabulary) -> None:
+def _rename_classifiers(names: Renamer, words: HoiVocabulary) -> None:
     names.linear("obj_visual_projection", "objects")
     if "eval_visual_projection.weight" not in names.left:
         names.linear("visual_projection", "interactions")
@@ -454,8 +323,8 @@ def load_clip(source: str | Path) -> CLIPModel:
         return _from_hub(CLIPModel, source, "a CLIP")
     weights = read_weights(source)
     config = _clip_sizes(weights, "")
-    names = _Renamer(weights, str(source))
-    _rename_clip(names, "", "", config)
+    names = Renamer(weights, str(source))
+    rename_clip(names, "", "", config)
     with no_init_weights():
         model = CLIPModel(config)
     hint = "this is not one of OpenAI's CLIP vision transformers"
@@ -474,13 +343,13 @@ def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
         return model.state_dict(), model.config
     weights = read_weights(source)
     config = detector_config(_resnet_name(weights, "backbone.0.body"), decoder_layers=6)
-    names = _Renamer(weights, str(source))
-    _rename_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
+    names = Renamer(weights, str(source))
+    rename_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
     names.linear("input_proj", "model.input_projection")
     for i in range(config.encoder_layers):
-        _rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"model.encoder.layers.{i}")
+        rename_encoder_layer(names, f"transformer.encoder.layers.{i}", f"model.encoder.layers.{i}")
     for i in range(config.decoder_layers):
-        _rename_decoder_layer(names, f"transformer.decoder.layers.{i}", f"model.decoder.layers.{i}")
+        rename_decoder_layer(names, f"transformer.decoder.layers.{i}", f"model.decoder.layers.{i}")
     names.linear("transformer.decoder.norm", "model.decoder.layernorm")
     names.move("query_embed.weight", "model.query_position_embeddings.weight")
     for i in range(3):
@@ -500,10 +369,8 @@ def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
     except Exception as error:  # the hub client raises many kinds
         raise HoiError(f"{source}: {what} cannot be loaded from there ({_first_line(error)})") from error
     if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
-        lists = _listing("missing", found["missing_keys"]) + _listing("unexpected", found["unexpected_keys"])
-        raise HoiError(
-            f"{source}: is not {what}{lists}{_listing('wrongly shaped', map(str, found['mismatched_keys']))}"
-        )
+        lists = listing("missing", found["missing_keys"]) + listing("unexpected", found["unexpected_keys"])
+        raise HoiError(f"{source}: is not {what}{lists}{listing('wrongly shaped', map(str, found['mismatched_keys']))}")
     return model.eval()
 
 
