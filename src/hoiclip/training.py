@@ -179,6 +179,7 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
         dataloader_pin_memory=not options.cpu,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
+        ddp_timeout=7200,  # seconds the others wait while the first process makes verb vectors
         ddp_backend="gloo" if options.cpu and processes > 1 else None,
     )
 
