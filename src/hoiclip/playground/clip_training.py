@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
@@ -173,16 +174,23 @@ def measure_clip(
     """Top-1 over all interactions on held-out scenes, uniform over classes.
 
     Returns:
-        ``crops``: pairs cut out; ``scenes``: whole scenes with a single pair; both also for rare
-        classes; ``objects``: crops of single things among the objects' sentences.
+        ``crops``: all pairs cut out, also from crowds, where a neighbour's interaction is an error;
+        ``crops_alone``: only of scenes with a single pair; ``scenes``: those scenes whole; all three
+        also for rare classes; ``objects``: crops of single things among the objects' sentences.
     """
     was_training = model.training
     model.eval()
     tokens = tokenizer(sentences(vocabulary), padding=True, return_tensors="pt").to(model.device)
     texts = encode_texts(model, dict(tokens))
     count = vocabulary.num_interactions
-    pictures: dict[str, list[np.ndarray]] = {"crops": [], "scenes": [], "objects": []}
-    truths: dict[str, list[set[int]]] = {"crops": [], "scenes": [], "objects": []}
+    kinds = ("crops", "crops_alone", "scenes", "objects")
+    pictures: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    truths: dict[str, list[set[int]]] = {kind: [] for kind in kinds}
+
+    def add(kind: str, picture: Image.Image, truth: set[int]) -> None:
+        pictures[kind].append(np.asarray(picture))
+        truths[kind].append(truth)
+
     dataset = PlaygroundDataset(seed, scenes, split="test", vocabulary=vocabulary)
     for index in range(scenes):
         image, annotation = dataset[index]
@@ -190,15 +198,14 @@ def measure_clip(
         for (human, thing), hoi in zip(annotation.pairs.tolist(), annotation.hoi_ids.tolist(), strict=True):
             by_pair.setdefault((human, thing), set()).add(hoi)
         for (human, thing), labels in by_pair.items():
-            box = union(annotation.boxes[human], annotation.boxes[thing])
-            pictures["crops"].append(np.asarray(crop_square(image, box, 0.12)[0]))
-            truths["crops"].append(labels)
-        if len(by_pair) == 1:
-            pictures["scenes"].append(np.asarray(image))
-            truths["scenes"].append(next(iter(by_pair.values())))
+            crop, _ = crop_square(image, union(annotation.boxes[human], annotation.boxes[thing]), 0.12)
+            add("crops", crop, labels)
+            if len(by_pair) == 1:
+                add("crops_alone", crop, labels)
+                add("scenes", image, labels)
         row = index % len(annotation.boxes)
-        pictures["objects"].append(np.asarray(crop_square(image, annotation.boxes[row], 0.05)[0]))
-        truths["objects"].append({int(annotation.object_ids[row])})
+        crop, _ = crop_square(image, annotation.boxes[row], 0.05)
+        add("objects", crop, {int(annotation.object_ids[row])})
     result = {}
     for kind, images in pictures.items():
         bank = texts[count:-1] if kind == "objects" else texts[:count]
@@ -208,7 +215,7 @@ def measure_clip(
             vectors, _ = encode_images(model, normalise(pixels))
             best += (vectors @ bank.T).argmax(1).tolist()
         right = [guess in truth for guess, truth in zip(best, truths[kind], strict=True)]
-        result[kind] = float(np.mean(right))
+        result[kind] = float(np.mean(right)) if right else float("nan")
         if kind != "objects":
             rare = [r for r, truth in zip(right, truths[kind], strict=True) if truth & vocabulary.rare]
             result[f"{kind}_rare"] = float(np.mean(rare)) if rare else float("nan")

@@ -59,8 +59,10 @@ def halve_weights(folder: Path) -> None:
     """Stores the floats of a saved model as fp16; loading casts them back."""
     path = folder / "model.safetensors"
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
-    save_file(tensors, path.with_suffix(".new"), metadata={"format": "pt"})
-    os.replace(path.with_suffix(".new"), path)
+    fresh = path.with_suffix(".new")
+    save_file(tensors, fresh, metadata={"format": "pt"})
+    fresh.chmod(0o644)
+    os.replace(fresh, path)
 
 
 def write_provenance(folder: Path, **facts: Any) -> None:
