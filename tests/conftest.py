@@ -34,9 +34,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved tiny model that looks at pictures of 64 pixels.  Read only: copy it to change it."""
+    from tiny import tiny_model
+
     from hoiclip import HoiClipProcessor
     from hoiclip.checkpoints import save_model
-    from tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("model")
     model = tiny_model(tokenizer)

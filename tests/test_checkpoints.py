@@ -137,7 +137,7 @@ def test_missing_unexpected_and_wrong_shapes_are_listed_by_name() -> None:
 
 
 def test_the_wrong_vocabulary_is_named() -> None:
-    with pytest.raises(HoiError, match="has 263 rows .* where the vocabulary 'hico' has 600"):
+    with pytest.raises(HoiError, match=r"has 263 rows .* where the vocabulary 'hico' has 600"):
         convert_hoiclip(checkpoint("vcoco"), "hico")
 
 

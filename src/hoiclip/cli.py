@@ -187,7 +187,8 @@ def train(args: argparse.Namespace) -> int:
     from hoiclip.training import train as run
 
     out = run(args.config, args.options)
-    print(f"{out}: hoiclip detect PHOTO --model {out}")
+    if (out / "model.safetensors").is_file():  # not after a stop on the way
+        print(f"{out}: hoiclip detect PHOTO --model {out}")
     return 0
 
 

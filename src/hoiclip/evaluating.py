@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.dataset import Samples
 from hoiclip.data.datasets import open_dataset
 from hoiclip.detections import Detections
@@ -23,7 +22,6 @@ from hoiclip.evaluation import (
     HicoDetEvaluator,
     HicoDetResult,
     VcocoEvaluator,
-    VcocoImage,
     load_detections,
     people_of,
     sweep_enhancement,
@@ -87,9 +85,9 @@ def evaluate_detections(experiment: Experiment, detections: str | Path, annotati
         dataset = open_dataset(annotations, vocabulary=vocabulary)
         split = experiment.data.evaluation_split or next((s for s in ("test", "val") if s in dataset.splits), None)
         split = split or dataset.splits[0]
-        images: Sequence[VcocoImage | AnnotatedImage] = dataset.load(split)
+        images: Sequence[Any] = dataset.load(split)
         if experiment.evaluation.protocol == "vcoco":
-            images = people_of(dataset, split, dataset.load(split))
+            images = people_of(dataset, split, images)
     else:
         images = _evaluation_data(experiment)[1]
     judges = Judges(images, vocabulary, experiment.evaluation.protocol)
@@ -163,7 +161,7 @@ def _prepared(experiment: Experiment, detector: HoiDetector) -> tuple[Evaluation
     return data, vocabulary
 
 
-def _evaluation_data(experiment: Experiment) -> tuple[Samples, list[AnnotatedImage]]:
+def _evaluation_data(experiment: Experiment) -> tuple[Samples, Sequence[Any]]:
     judged = replace(experiment, evaluation=replace(experiment.evaluation, every=1))
     data = open_run_data(judged).evaluation
     if data is None:

@@ -65,7 +65,7 @@ class EvaluationSet:
 
     Attributes:
         samples: (picture, annotation) by index.
-        annotations: the same annotations without the pictures.
+        annotations: the same annotations without the pictures (AnnotatedImage or VcocoImage).
         processor: makes the model's inputs and reads its outputs.
         protocol: ``hoiclip`` or ``official`` for verb-object pairs, ``vcoco`` for V-COCO's roles.
         batch_size: pictures at once on each process.
@@ -73,7 +73,7 @@ class EvaluationSet:
     """
 
     samples: Samples
-    annotations: Sequence[AnnotatedImage]
+    annotations: Sequence[Any]
     processor: HoiClipProcessor
     protocol: str = "hoiclip"
     batch_size: int = 8

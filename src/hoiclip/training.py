@@ -38,6 +38,7 @@ from hoiclip.data import (
 from hoiclip.data.dataset import Samples
 from hoiclip.data.datasets import open_dataset
 from hoiclip.errors import HoiError
+from hoiclip.evaluation import people_of
 from hoiclip.experiments import Experiment, ModelOptions, load_experiment
 from hoiclip.files import write_text
 from hoiclip.modeling import HoiClipModel
@@ -220,7 +221,7 @@ class RunData:
     vocabulary: HoiVocabulary
     train: Samples
     everything: Samples
-    evaluation: tuple[Samples, list[AnnotatedImage]] | None
+    evaluation: tuple[Samples, Sequence[Any]] | None
 
 
 class Chosen(Sequence[tuple[Image.Image, AnnotatedImage]]):
@@ -272,7 +273,8 @@ def open_run_data(experiment: Experiment) -> RunData:
         judged = dataset.load(split) if split else []
     if judged and split and experiment.evaluation.every:
         judged = judged[: options.evaluation_images]
-        evaluation = (dataset.samples(split, judged), judged)
+        vcoco = experiment.evaluation.protocol == "vcoco"
+        evaluation = (dataset.samples(split, judged), people_of(dataset, split, judged) if vcoco else judged)
     return RunData(vocabulary, dataset.samples(train_split, views), dataset.samples(train_split, whole), evaluation)
 
 

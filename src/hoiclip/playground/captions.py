@@ -153,9 +153,9 @@ class CaptionedScenes:
 
         for box, name in zip(scene.boxes, scene.names, strict=True):
             ys, xs = cover(box)
-            dense[np.ix_(ys, xs, [self.vocabulary.objects.index(name)])] = 1
+            dense[np.ix_(ys, xs, np.array([self.vocabulary.objects.index(name)]))] = 1
         for human, thing, verbs in scene.pairs:
-            columns = [objects + self.vocabulary.verbs.index(verb) for verb in verbs]
+            columns = np.array([objects + self.vocabulary.verbs.index(verb) for verb in verbs])
             for row in (human, thing):
                 ys, xs = cover(scene.boxes[row])
                 dense[np.ix_(ys, xs, columns)] = 1

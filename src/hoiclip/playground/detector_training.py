@@ -360,7 +360,7 @@ def pretrain_detector(
     batch: int = 32,
     lr: float = 5e-4,
     weight_decay: float = 1e-4,
-    groups: int = 3,
+    groups: int = 2,
     dense_weight: float = 1.0,
     dense_first: float = 0.2,
     threads: int = 1,
@@ -444,7 +444,9 @@ def pretrain_detector(
         labels = [{k: v.to(place) for k, v in label.items()} for label in examples["labels"]]
         pixels = normalise(examples["images"].to(place)).contiguous(memory_format=torch.channels_last)
         memory, positions = encode(model, pixels)
-        dense = aids["dense"].loss(memory, labels)
+        aid = aids["dense"]
+        assert isinstance(aid, DenseHead)
+        dense = aid.loss(memory, labels)
         loss = dense_weight * dense
         if step >= dense_first * steps:
             loss = loss + _set_loss(model, aids, memory, positions, labels, criterion, groups)
@@ -491,7 +493,9 @@ def _set_loss(
 ) -> torch.Tensor:
     """DETR's loss over all decoder layers, averaged over groups of queries that do not see each other."""
     count, batch = model.config.num_queries, len(memory)
-    codes = torch.cat([model.model.query_position_embeddings.weight, aids["queries"].weight])  # (G * Q, D)
+    own, extra = model.model.query_position_embeddings.weight, aids["queries"].weight
+    assert isinstance(extra, torch.Tensor)
+    codes = torch.cat([own, extra])  # (G * Q, D)
     queries = codes.view(groups, 1, count, -1).expand(-1, batch, -1, -1).flatten(0, 1)  # (G * B, Q, D)
     outputs = decode(model, memory.repeat(groups, 1, 1), positions.expand_as(memory).repeat(groups, 1, 1), queries)
     total = memory.new_zeros(())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from hoiclip.playground.clip_training import pretrain_clip
 from hoiclip.playground.detector_training import pretrain_detector
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     part = options.pop("part")
     given = {name: value for name, value in options.items() if value is not None}
-    print({"clip": pretrain_clip, "detector": pretrain_detector}[part](given.pop("out"), **given))
+    train: Any = {"clip": pretrain_clip, "detector": pretrain_detector}[part]
+    print(train(given.pop("out"), **given))
 
 
 if __name__ == "__main__":
