@@ -254,10 +254,10 @@ def open_run_data(experiment: Experiment) -> RunData:
     if options.source == "vcoco" and options.train_split is None and "trainval" in dataset.splits:
         train_split = "trainval"
     whole = dataset.load(train_split)
-    views = without_unseen(whole, vocabulary)
     held: list[AnnotatedImage] = []
     if options.hold_out:
-        views, held = hold_out(views, options.hold_out, options.seed)
+        whole, held = hold_out(whole, options.hold_out, options.seed)  # unseen interactions stay in what is judged
+    views = without_unseen(whole, vocabulary)
     if options.fraction < 1:
         views = fraction(views, options.fraction, options.seed)
     views, whole = views[: options.train_images], whole[: options.train_images]
