@@ -75,6 +75,17 @@ def test_the_readmes_commands_and_code_run(
     assert {t["interaction"] for t in found} <= {"ride unicycle", "hold umbrella", "sit on bench"}
 
 
+def test_the_demo_shows_the_way_and_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^demo:.*\n\t\$\(BIN\)/hoiclip demo$", makefile, re.MULTILINE)
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert "UNTRAINED" in capsys.readouterr().out
+    assert Image.open(tmp_path / "demo.jpg").size[0] > 1000
+    lines = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert all(1 <= len(line["triplets"]) <= 3 for line in lines)
+
+
 def test_the_guides_python_runs() -> None:
     for block in blocks("docs/guide.md", "python"):
         exec(compile(block, "guide.md", "exec"), {})
