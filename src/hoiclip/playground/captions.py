@@ -2,7 +2,8 @@
 
 Of every scene come the whole picture, often a crop around one pair, now and then a crop around one
 person or thing.  Sentences are those of the vocabulary; a picture is compared with all of them, so
-every step sees every class as a negative.
+every step sees every class as a negative.  A crop is about the pair it was cut around: what a
+neighbour does in its corner is wrong.
 """
 
 from __future__ import annotations
@@ -139,10 +140,6 @@ class CaptionedScenes:
         for box, name in zip(scene.boxes, scene.names, strict=True):
             if box[0] < region[2] and box[2] > region[0] and box[1] < region[3] and box[3] > region[1]:
                 banned[interactions + self.vocabulary.objects.index(name)] = True
-        if kind == "pair":  # neighbours that happen to be in the crop
-            for human, thing, verbs in scene.pairs:
-                for verb in verbs:
-                    banned[self._ids[verb, scene.names[thing]]] |= bool(self._inside(scene.boxes[human], region))
         banned[rows] = False
         dense = np.zeros((GRID, GRID, objects + len(self.vocabulary.verbs)), dtype=np.uint8)
         centres = (np.arange(GRID) + 0.5) * side / GRID
@@ -160,9 +157,3 @@ class CaptionedScenes:
                 ys, xs = cover(scene.boxes[row])
                 dense[np.ix_(ys, xs, columns)] = 1
         return Sample(np.asarray(image), target, banned, dense, kind)
-
-    @staticmethod
-    def _inside(box: Box, region: Box) -> bool:
-        width = min(box[2], region[2]) - max(box[0], region[0])
-        height = min(box[3], region[3]) - max(box[1], region[1])
-        return width > 0 and height > 0 and width * height > 0.3 * (box[2] - box[0]) * (box[3] - box[1])

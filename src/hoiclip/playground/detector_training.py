@@ -148,7 +148,10 @@ def decode(
         state = layer(state, None, positions, queries, memory)
         normed = model.model.decoder.layernorm(state)
         outputs.append(
-            {"logits": model.class_labels_classifier(normed), "pred_boxes": model.bbox_predictor(normed).sigmoid()}
+            {
+                "logits": model.class_labels_classifier(normed).float(),
+                "pred_boxes": model.bbox_predictor(normed).float().sigmoid(),
+            }
         )
     return outputs
 
@@ -177,7 +180,7 @@ class DenseHead(nn.Module):
             memory: (B, HW, D).
             labels: ``boxes`` (n, 4) cxcywh in 0..1 and ``class_labels`` (n,) per image.
         """
-        raw = self.head(memory)  # (B, HW, C + 1 + 4)
+        raw = self.head(memory).float()  # (B, HW, C + 1 + 4)
         logits = raw[..., : self.classes + 1]
         centres = (torch.arange(self.cells, device=memory.device) + 0.5) / self.cells
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="ij")[::-1], dim=-1).reshape(-1, 2)  # (HW, 2) x, y
@@ -371,6 +374,7 @@ def pretrain_detector(
     stop_after_s: float | None = None,
     start_from: str | Path | None = None,
     device: str | None = None,
+    bf16: bool = False,
     vocabulary: HoiVocabulary | str = "playground",
 ) -> dict[str, Any]:
     """Trains the mini DETR and writes it to ``out`` (fp16 weights, provenance).
@@ -393,6 +397,7 @@ def pretrain_detector(
         stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
         start_from: folder of a mini DETR to begin with instead of fresh weights.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
+        bf16: mixed precision; twice as fast on a CPU with AVX-512 bf16 instructions, slow on others.
         vocabulary: whose objects are detected.
 
     Returns:
@@ -409,6 +414,7 @@ def pretrain_detector(
         known = DetrForObjectDetection.from_pretrained(start_from, dtype=torch.float32).state_dict()
         model.load_state_dict({**model.state_dict(), **known})
     model = model.to(place)
+    model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
     config = model.config
     aids = nn.ModuleDict(
         {
@@ -443,13 +449,14 @@ def pretrain_detector(
         examples = next(loader)
         labels = [{k: v.to(place) for k, v in label.items()} for label in examples["labels"]]
         pixels = normalise(examples["images"].to(place)).contiguous(memory_format=torch.channels_last)
-        memory, positions = encode(model, pixels)
         aid = aids["dense"]
         assert isinstance(aid, DenseHead)
-        dense = aid.loss(memory, labels)
-        loss = dense_weight * dense
-        if step >= dense_first * steps:
-            loss = loss + _set_loss(model, aids, memory, positions, labels, criterion, groups)
+        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bf16):
+            memory, positions = encode(model, pixels)
+            dense = aid.loss(memory, labels)
+            loss = dense_weight * dense
+            if step >= dense_first * steps:
+                loss = loss + _set_loss(model, aids, memory, positions, labels, criterion, groups)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -477,7 +484,15 @@ def pretrain_detector(
                 break
     bar.close()
     export_detector(
-        model, out, seed=seed, samples=step * batch, history=history, seconds=spent + time.monotonic() - began
+        model,
+        out,
+        command=f"hoiclip playground pretrain detector --seed {seed} --samples {samples} --lr {lr:g}"
+        + (" --bf16" if bf16 else "")
+        + (f" --start-from {start_from}" if start_from else ""),
+        seed=seed,
+        samples=step * batch,
+        history=history,
+        seconds=spent + time.monotonic() - began,
     )
     return history[-1] if history else {}
 
@@ -507,7 +522,7 @@ def _set_loss(
 
 
 def export_detector(
-    model: DetrForObjectDetection, out: Path, *, seed: int, samples: int, history: list, seconds: float
+    model: DetrForObjectDetection, out: Path, *, command: str, seed: int, samples: int, history: list, seconds: float
 ) -> None:
     """The folder transformers loads: frozen batch norm, weights as fp16."""
     out.mkdir(parents=True, exist_ok=True)
@@ -515,7 +530,7 @@ def export_detector(
     halve_weights(out)
     write_provenance(
         out,
-        command=f"hoiclip playground pretrain detector --seed {seed} --samples {samples}",
+        command=command,
         seed=seed,
         samples=samples,
         seconds=round(seconds),

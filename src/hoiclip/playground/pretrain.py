@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--lr", type=float, default=None)
         part.add_argument("--start-from", default=None, help="folder of weights to begin with")
         part.add_argument("--device", default=None, help="cpu or cuda; by default a GPU if there is one")
+        part.add_argument("--bf16", action="store_true", help="mixed precision, for CPUs with AVX-512 bf16 and GPUs")
         part.add_argument("--threads", type=int, default=1)
         part.add_argument("--workers", type=int, default=1)
         part.add_argument(
