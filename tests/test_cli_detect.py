@@ -195,8 +195,8 @@ def test_resume_skips_what_is_finished_and_repairs_a_torn_line(
     first = whole.splitlines(keepends=True)[0]
     log.write_bytes(whole[:-30])  # the power went off while b.jpg was being written
     looked_at = []
-    real = HoiDetector._detect
-    monkeypatch.setattr(HoiDetector, "_detect", lambda self, p, **o: looked_at.append(len(p)) or real(self, p, **o))
+    real = HoiDetector._detect_batch
+    monkeypatch.setattr(HoiDetector, "_detect_batch", lambda self, p, **o: looked_at.append(len(p)) or real(self, p, **o))
     assert detect(photos, "--resume") == 0
     assert looked_at == [1, 1]
     assert log.read_bytes().startswith(first)
@@ -224,7 +224,7 @@ def test_without_resume_an_earlier_run_is_replaced(tmp_path: Path, photos: Path,
 def test_an_interrupt_keeps_what_is_written(
     tmp_path: Path, photos: Path, detect: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = HoiDetector._detect, []
+    real, calls = HoiDetector._detect_batch, []
 
     def interrupted(self: HoiDetector, pictures: Any, **options: Any) -> Any:
         calls.append(pictures)
@@ -232,7 +232,7 @@ def test_an_interrupt_keeps_what_is_written(
             raise KeyboardInterrupt
         return real(self, pictures, **options)
 
-    monkeypatch.setattr(HoiDetector, "_detect", interrupted)
+    monkeypatch.setattr(HoiDetector, "_detect_batch", interrupted)
     assert detect(photos) == 130
     assert capsys.readouterr().err == "hoiclip: interrupted; what is written stays, --resume goes on from there\n"
     assert [Path(e["file_name"]).name for e in read(tmp_path)] == ["a.png", "b.jpg"]

@@ -15,7 +15,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -27,10 +27,13 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.files import write_text
 from hoiclip.modeling import HoiClipModel
+from hoiclip.pipeline import Prepared, detect_in_order, prepare
 from hoiclip.processing import IMAGE_SUFFIXES, HoiClipProcessor, as_picture, load_image, to_rgb
 from hoiclip.vocabulary import HoiVocabulary
 
 SHIPPED_MODEL = Path(__file__).parent / "assets" / "playground" / "model"
+
+READERS = 8  # threads that decode and resize while the model works, if there are as many cores
 
 Picture = str | Path | Image.Image | np.ndarray
 
@@ -124,68 +127,73 @@ class HoiDetector:
             return self._detect([_picture(images)], **options)[0]
         return self._detect([_picture(image) for image in images], **options)
 
-    @torch.inference_mode()
-    def _detect(
-        self,
-        pictures: Sequence[Image.Image],
-        top_k: int = 10,
-        threshold: float = 0.3,
-        zero_shot_top_k: int | None = None,
-        nms: bool = True,
-    ) -> list[Detections]:
+    def _detect(self, pictures: Sequence[Image.Image], **options: Any) -> list[Detections]:
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, picture in enumerate(pictures):
             by_size[self.processor.resized_size(picture)].append(i)
         results: dict[int, Detections] = {}
         for members in by_size.values():
             for start in range(0, len(members), self.batch_size):
-                batch = members[start : start + self.batch_size]
-                inputs = self.processor([pictures[i] for i in batch]).to(self.device)
-                try:
-                    outputs = self.model(**inputs)
-                except torch.OutOfMemoryError:
-                    raise HoiError(
-                        f"{self.device}: does not have enough memory for a batch of {len(batch)}; use --device cpu"
-                    ) from None
-                sizes = [(pictures[i].height, pictures[i].width) for i in batch]
-                found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
-                for i, detections in zip(batch, found, strict=True):
-                    certain = detections.interaction_scores
-                    assert certain is not None
-                    results[i] = detections[certain >= threshold][:top_k].clipped()
+                rows = members[start : start + self.batch_size]
+                chosen = [pictures[i] for i in rows]
+                batch = [Prepared(self.processor.views(p), (p.height, p.width)) for p in chosen]
+                results |= zip(rows, self._detect_batch(batch, **options), strict=True)
         return [results[i] for i in range(len(pictures))]
 
+    @torch.inference_mode()
+    def _detect_batch(
+        self,
+        batch: Sequence[Prepared],
+        top_k: int = 10,
+        threshold: float = 0.3,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> list[Detections]:
+        """One forward pass over pictures whose views have one size."""
+        inputs = self.processor.together([prepared.views for prepared in batch]).to(self.device)
+        try:
+            outputs = self.model(**inputs)
+        except torch.OutOfMemoryError:
+            raise HoiError(
+                f"{self.device}: does not have enough memory for a batch of {len(batch)}; use --device cpu"
+            ) from None
+        sizes = [prepared.size for prepared in batch]
+        found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
+        kept = []
+        for detections in found:
+            certain = detections.interaction_scores
+            assert certain is not None
+            kept.append(detections[certain >= threshold][:top_k].clipped())
+        return kept
+
     def detect_files(
-        self, paths: Iterable[str | Path], **options: Any
+        self,
+        paths: Iterable[str | Path],
+        *,
+        keep_pictures: bool = True,
+        draft: bool = False,
+        **options: Any,
     ) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
-        """Go through files, a batch at a time; the next ones are decoded while the model works.
+        """Go through files; the next ones are read while the model works, a few at a time.
 
         Args:
-            paths: picture files, see :func:`find_images`.
+            paths: picture files, see :func:`find_images`; taken one by one, so there may be any number.
+            keep_pictures: hand out the decoded pictures too.
+            draft: decode JPEGs of more than twice the detector's size at reduced scale.  Faster;
+                scores move a little, and the pictures are not handed out.
             options: as for calling the detector.
 
         Yields:
-            The path, the picture and its detections; or the path, None and what is wrong with it.
+            In order: the path, the picture (None if not kept) and its detections; or the path, None
+            and what is wrong with it.
         """
-
-        def decode(path: Path) -> Image.Image | HoiError:
-            try:
-                return load_image(path)
-            except HoiError as error:
-                return error
-
-        waiting, size = [Path(p) for p in paths], self.batch_size
-        with ThreadPoolExecutor(max_workers=min(4, size)) as readers:
-            ahead = [readers.submit(decode, path) for path in waiting[:size]]
-            for start in range(0, len(waiting), size):
-                pictures = [future.result() for future in ahead]
-                ahead = [readers.submit(decode, path) for path in waiting[start + size : start + 2 * size]]
-                results = iter(self._detect([p for p in pictures if not isinstance(p, HoiError)], **options))
-                for path, picture in zip(waiting[start : start + size], pictures, strict=True):
-                    if isinstance(picture, HoiError):
-                        yield path, None, picture
-                    else:
-                        yield path, picture, next(results)
+        return detect_in_order(
+            paths,
+            partial(prepare, processor=self.processor, keep_picture=keep_pictures, draft=draft),
+            partial(self._detect_batch, **options),
+            batch_size=self.batch_size,
+            readers=min(READERS, os.cpu_count() or 1),
+        )
 
 
 def load(source: str | Path | None = None, **options: Any) -> HoiDetector:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 # Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
 EXTREME_RATIO = 20
 
+_BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound picture
+
 
 # --- reading ---------------------------------------------------------------------------------------
 
@@ -41,13 +44,41 @@ def load_image(path: str | Path) -> Image.Image:
     Raises:
         HoiError: if the file is missing, empty, truncated, no picture, or too large to be decoded.
     """
+    with _opened(path) as image:
+        picture = to_rgb(image)
+        return picture.copy() if picture is image else picture  # free of the file
+
+
+def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
+    """:func:`load_image`, but a large JPEG is decoded at 1/2, 1/4 or 1/8, never below the detector's size.
+
+    Faster, and close to the whole picture resized, not equal to it.
+
+    Returns:
+        The picture, and (height, width) of the whole one, upright.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        wanted = resized_size((height, width), shortest_edge, longest_edge)
+        image.draft(None, wanted[::-1])  # type: ignore[arg-type]
+        picture = to_rgb(image)
+        if _orientation(image) >= 5:  # lies on its side
+            width, height = height, width
+        return picture.copy() if picture is image else picture, (height, width)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The file as Pillow opens it; whatever goes wrong in the block is told as a HoiError."""
     path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
             with Image.open(path) as image:
-                picture = to_rgb(image)
-                return picture.copy() if picture is image else picture  # free of the file
+                yield image
     except FileNotFoundError:
         raise HoiError(f"{path}: no such image; check the path") from None
     except IsADirectoryError:
@@ -111,10 +142,17 @@ def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):  # broken EXIF in a sound picture
+        return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    except _BROKEN_EXIF:
         return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's 1 to 8; 1 is upright, from 5 on the picture lies on its side."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN_EXIF:
+        return 1
 
 
 # --- two views of one picture ----------------------------------------------------------------------
@@ -153,9 +191,13 @@ def clip_view(image: Image.Image, size: int = 224) -> torch.Tensor:
 
 
 def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # (h, w, 3) -> (3, h, w)
-    values = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return values.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
+    pixels = np.asarray(image.convert("RGB"))
+    values = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    for i in range(3):  # by numpy: torch's threads would quarrel with those of a model at work
+        np.divide(pixels[..., i], np.float32(255), out=values[i])  # (h, w, 3) -> (3, h, w)
+        values[i] -= np.float32(mean[i])
+        values[i] /= np.float32(std[i])
+    return torch.from_numpy(values)
 
 
 def pad_together(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,6 +207,9 @@ def pad_together(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
         pixel_values (B, 3, H, W) and pixel_mask (B, H, W) int64, 1 on the image and 0 on padding.
     """
     height, width = max(v.shape[1] for v in views), max(v.shape[2] for v in views)
+    if len({v.shape for v in views}) == 1:
+        pixel_values = torch.stack(list(views)) if len(views) > 1 else views[0][None]  # one is not copied
+        return pixel_values, torch.ones(len(views), height, width, dtype=torch.int64)
     pixel_values = torch.zeros(len(views), 3, height, width)
     pixel_mask = torch.zeros(len(views), height, width, dtype=torch.int64)
     for values, mask, view in zip(pixel_values, pixel_mask, views, strict=True):
@@ -223,12 +268,16 @@ class HoiClipProcessor(ProcessorMixin):
         listed = list(images) if isinstance(images, (list, tuple)) else [images]
         if not listed:
             raise HoiError("no image given: pass at least one")
-        detector, clip = zip(*(self.views(as_picture(image)) for image in listed), strict=True)
+        data = self.together([self.views(as_picture(image)) for image in listed])
+        return BatchFeature({name: tensor.numpy() for name, tensor in data.items()}) if return_tensors == "np" else data
+
+    def together(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> BatchFeature:
+        """What :meth:`views` made of several pictures as the model's inputs, see :meth:`__call__`."""
+        detector, clip = zip(*views, strict=True)
         pixel_values, pixel_mask = pad_together(detector)
-        data = {"pixel_values": pixel_values, "pixel_mask": pixel_mask, "clip_pixel_values": torch.stack(clip)}
-        if return_tensors == "np":
-            return BatchFeature({name: tensor.numpy() for name, tensor in data.items()})
-        return BatchFeature(data)
+        return BatchFeature(
+            {"pixel_values": pixel_values, "pixel_mask": pixel_mask, "clip_pixel_values": torch.stack(clip)}
+        )
 
     def post_process(
         self,

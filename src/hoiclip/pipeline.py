@@ -1,0 +1,160 @@
+"""A folder of pictures past a model: reading overlaps with detecting, memory stays bounded.
+
+    paths -> readers (threads): decode, resize, both views -> line of waiting pictures, in order
+          -> the first one and others of its size: one batch -> results, in the order of the paths
+
+Threads, because decoding, resizing and normalising let go of the interpreter; processes would have to
+send every picture through a pipe.  Which pictures share a batch depends on their order alone, never
+on who was read first, so a run can be repeated to the bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.processing import HoiClipProcessor, load_image, load_reduced
+
+# So many batches are looked through for pictures of equal size.
+BATCHES_TO_CHOOSE_FROM = 3
+
+
+@dataclass
+class Prepared:
+    """A picture as the model wants it.
+
+    Attributes:
+        views: the detector's (3, h, w) and CLIP's (3, s, s).
+        size: (height, width) of the picture itself, upright.
+        picture: itself, if it is to be handed on.
+    """
+
+    views: tuple[torch.Tensor, torch.Tensor]
+    size: tuple[int, int]
+    picture: Image.Image | None = None
+
+
+def prepare(
+    path: Path, processor: HoiClipProcessor, *, keep_picture: bool = True, draft: bool = False
+) -> Prepared | HoiError:
+    """Read one file and make both views from one decoding; or say what is wrong with it.
+
+    Args:
+        path: the file.
+        processor: knows the sizes.
+        keep_picture: hand the decoded picture on.
+        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.processing.load_reduced`; the
+            picture is not kept then.
+    """
+    try:
+        if draft:
+            picture, size = load_reduced(path, processor.shortest_edge, processor.longest_edge)
+        else:
+            picture = load_image(path)
+            size = (picture.height, picture.width)
+    except HoiError as error:
+        return error
+    return Prepared(processor.views(picture), size, picture if keep_picture and not draft else None)
+
+
+@dataclass
+class InLine:
+    """A place in the line: being read, ready, or done."""
+
+    path: Path
+    reading: Future[Prepared | HoiError]
+    ready: Prepared | None = None
+    picture: Image.Image | None = None
+    result: Detections | HoiError | None = None
+
+    def wait(self) -> None:
+        """Until it is read."""
+        if self.ready is None and self.result is None:
+            read = self.reading.result()
+            if isinstance(read, HoiError):
+                self.result = read
+            else:
+                self.ready = read
+            del self.reading  # holds what was read
+
+    def finish(self, found: Detections) -> None:
+        """Keep the result and let the views go."""
+        assert self.ready is not None
+        self.picture, self.result, self.ready = self.ready.picture, found, None
+
+
+def detect_in_order(
+    paths: Iterable[str | Path],
+    read: Callable[[Path], Prepared | HoiError],
+    detect: Callable[[Sequence[Prepared]], list[Detections]],
+    *,
+    batch_size: int = 1,
+    readers: int = 2,
+) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+    """Go through files; at most :func:`pictures_in_flight` of them are in memory at any time.
+
+    Args:
+        paths: files, taken one by one as they are needed.
+        read: called in a thread, :func:`prepare` with its arguments.
+        detect: one result for each of at most ``batch_size`` pictures of equal view size.
+        batch_size: how many pictures share a forward pass.
+        readers: threads that read.
+
+    Yields:
+        In the order of ``paths``: the path, the picture if kept, and its detections; or the path,
+        None and what is wrong with the file.
+    """
+    limit = pictures_in_flight(batch_size, readers) - 1  # one more is with whoever called us
+    coming = map(Path, paths)
+    line: deque[InLine] = deque()
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
+    try:
+        while True:
+            line.extend(InLine(path, pool.submit(read, path)) for path in islice(coming, limit - len(line)))
+            if not line:
+                return
+            _detect_first(list(islice(line, _choice(batch_size))), detect, batch_size)
+            done = line.popleft()
+            assert done.result is not None
+            yield done.path, done.picture, done.result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _detect_first(
+    front: Sequence[InLine], detect: Callable[[Sequence[Prepared]], list[Detections]], batch_size: int
+) -> None:
+    """See to it that the first in line has a result, and whoever shares its batch."""
+    if front[0].result is not None:
+        return
+    for place in front:
+        place.wait()
+    batch = _same_size(front)[:batch_size]
+    if front[0].result is None:
+        found = detect([place.ready for place in batch if place.ready])
+        for place, detections in zip(batch, found, strict=True):
+            place.finish(detections)
+
+
+def pictures_in_flight(batch_size: int, readers: int) -> int:
+    """The most pictures in memory at once: to choose a batch from, being read, and one handed out."""
+    return _choice(batch_size) + max(readers, batch_size) + 1
+
+
+def _choice(batch_size: int) -> int:
+    return 1 if batch_size == 1 else BATCHES_TO_CHOOSE_FROM * batch_size
+
+
+def _same_size(places: Sequence[InLine]) -> list[InLine]:
+    """The first one still to be detected, and all others whose views have its size."""
+    waiting = [(place, place.ready.views[0].shape) for place in places if place.ready is not None]
+    return [place for place, shape in waiting if shape == waiting[0][1]]
