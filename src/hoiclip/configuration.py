@@ -74,6 +74,8 @@ class HoiClipConfig(PreTrainedConfig):
         num_queries: pairs per image, so many human and so many object queries (N_q, section 3.1).
         interaction_layers, interaction_heads, interaction_ffn_dim: the interaction decoder (section 3.2).
         interaction_memory: what it attends to: ``detector`` (V_d), ``clip`` (V_s) or ``both``.
+        interaction_classifier: ``text`` scores interactions against their sentences (section 3.4);
+            ``learned`` starts from noise and is trained, the control that cannot know unseen ones.
         verb_classifier: score verbs too (section 3.3).
         verb_weight: alpha of Eq. 19.
         zero_shot_top_k: K of Eq. 17, the default of post-processing; None switches it off.
@@ -108,6 +110,7 @@ class HoiClipConfig(PreTrainedConfig):
         interaction_heads: int = 8,
         interaction_ffn_dim: int = 2048,
         interaction_memory: str = "both",
+        interaction_classifier: str = "text",
         verb_classifier: bool = True,
         verb_weight: float = 0.5,
         zero_shot_top_k: int | None = 10,
@@ -142,6 +145,7 @@ class HoiClipConfig(PreTrainedConfig):
         self.interaction_heads = interaction_heads
         self.interaction_ffn_dim = interaction_ffn_dim
         self.interaction_memory = _one_of("interaction_memory", interaction_memory, ("detector", "clip", "both"))
+        self.interaction_classifier = _one_of("interaction_classifier", interaction_classifier, ("text", "learned"))
         self.verb_classifier = verb_classifier
         self.verb_weight = verb_weight
         self.zero_shot_top_k = zero_shot_top_k

@@ -96,6 +96,7 @@ class ModelOptions:
     interaction_heads: int = 8
     interaction_ffn_dim: int = 2048
     interaction_memory: Literal["detector", "clip", "both"] = "both"
+    interaction_classifier: Literal["text", "learned"] = "text"
     verb_classifier: bool = True
     verb_weight: float = 0.5
     zero_shot_top_k: int | None = 10
@@ -143,6 +144,8 @@ class TrainOptions:
         compile: torch.compile.
         ema: decay of a moving average of the weights, which is then what is evaluated and saved.
         freeze: parts that do not learn, as prefixes of parameter names (``detector.backbone``).
+        remember_looks: let backbone, encoder and CLIP look at every picture once and keep what they saw
+            in memory; they must be frozen and the pictures of one size, without augmentation.
         log_every: optimiser steps per log line.
         checkpoint_every: epochs per checkpoint; 0 for none.
         checkpoint_every_steps: optimiser steps per checkpoint; 0 for none.
@@ -168,6 +171,7 @@ class TrainOptions:
     compile: bool = False
     ema: float | None = None
     freeze: list[str] = field(default_factory=list)
+    remember_looks: bool = False
     log_every: int = 50
     checkpoint_every: int = 1
     checkpoint_every_steps: int = 0

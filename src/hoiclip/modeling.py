@@ -51,7 +51,8 @@ class HoiClipOutput(ModelOutput):
         object_logits: (B, N, C + 1), the last one is "nothing there".
         interaction_logits: (B, N, K) S_inter + alpha * S_v of Eq. 19, already scaled.  While
             training in a zero-shot setting only the seen columns, in ascending order.
-        zero_shot_logits: (B, K) cosine of V_g with E_inter (Eq. 17 before Top-K); None for GEN-VLKT.
+        zero_shot_logits: (B, K) cosine of V_g with E_inter (Eq. 17 before Top-K); None for GEN-VLKT and
+            where the classifier is learned.
         auxiliary_outputs: one dict for each layer but the last, keys as the fields above.
         interaction_features: (B, N, D) O_inter of Eq. 10, not normalised.
         clip_features: (B, D) V_g, not normalised; None when CLIP did not run.
@@ -138,7 +139,7 @@ class InstanceDetector(nn.Module):
         """
         pair = self.pair_positions.weight
         query_positions = torch.cat([self.human_queries.weight + pair, self.object_queries.weight + pair])  # (2N, 256)
-        query_positions = query_positions.expand(len(memory), -1, -1)
+        query_positions = query_positions.expand(memory.shape[0], -1, -1)
         state = torch.zeros_like(query_positions)
         states = []
         for layer in self.decoder:
@@ -377,7 +378,8 @@ class HoiClipModel(PreTrainedModel):
         self.verbs = VerbBranch(config) if config.verb_classifier and not baseline else None
         self.unused = UnusedParameters(config) if config.unused_parameters and not baseline else None
         bias = config.classifier_bias or baseline
-        self.interactions = TextClassifier(config.num_interactions, width, bias=bias, trainable=baseline)
+        learned = config.interaction_classifier == "learned"
+        self.interactions = TextClassifier(config.num_interactions, width, bias=bias, trainable=baseline or learned)
         self.objects = TextClassifier(config.num_objects + 1, width, bias=bias, trainable=baseline)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.object_logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
@@ -425,14 +427,44 @@ class HoiClipModel(PreTrainedModel):
 
     # --- the way of an image ---------------------------------------------------------------------
 
-    def forward(
+    def look(
         self,
         pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        clip_pixel_values: Tensor | None = None,
+        learning: bool = False,
+    ) -> dict[str, Tensor]:
+        """What the decoders read of B images: V_d, and V_s and V_g where CLIP has its say.
+
+        Args:
+            pixel_values, pixel_mask, clip_pixel_values: as in :meth:`forward`.
+            learning: GEN-VLKT asks its teacher too.
+
+        Returns:
+            ``memory`` and ``positions`` (B, S, 256), ``blocked`` (B, 1, 1, S) to add to attention
+            logits; ``clip_tokens`` (B, P, W) after the last norm and ``clip_features`` (B, D).
+
+        Raises:
+            ValueError: if CLIP's view is missing where it is needed.
+        """
+        if pixel_mask is None:
+            pixel_mask = pixel_values.new_ones(pixel_values.shape[0], *pixel_values.shape[2:])
+        memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
+        looks = {"memory": memory, "positions": positions, "blocked": blocked}
+        clip_tokens, clip_features = self._look_with_clip(clip_pixel_values, learning=learning)
+        if clip_tokens is not None and clip_features is not None:
+            looks |= {"clip_tokens": clip_tokens, "clip_features": clip_features}
+        return looks
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
         pixel_mask: Tensor | None = None,
         clip_pixel_values: Tensor | None = None,
         labels: Sequence[dict[str, Tensor]] | None = None,
         output_attentions: bool = False,
         output_auxiliary: bool = False,
+        looks: dict[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> HoiClipOutput:
         """Images to pairs of boxes, object classes and interactions.
@@ -448,19 +480,21 @@ class HoiClipModel(PreTrainedModel):
                 columns) in a zero-shot setting.
             output_attentions: return the interaction decoder's attention maps.
             output_auxiliary: return every layer's predictions, as training does.
+            looks: what :meth:`look` returned for these images, instead of the images.
 
         Raises:
             ValueError: if CLIP's view is missing where it is needed.
         """
-        if pixel_mask is None:
-            pixel_mask = pixel_values.new_ones(pixel_values.shape[0], *pixel_values.shape[2:])
-        memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
+        if looks is None:
+            if pixel_values is None:
+                raise ValueError("pixel_values is missing: pass what HoiClipProcessor returns")
+            learning = self.training or labels is not None
+            looks = self.look(pixel_values, pixel_mask, clip_pixel_values, learning)
+        memory, positions, blocked = looks["memory"], looks["positions"], looks["blocked"]
+        clip_tokens, clip_features = looks.get("clip_tokens"), looks.get("clip_features")
         human, objects = self.detector.decode(memory, positions, blocked)  # 2 x (L, B, N, 256)
 
         auxiliary = self.training or labels is not None or output_auxiliary
-        clip_tokens, clip_features = self._look_with_clip(
-            clip_pixel_values, learning=self.training or labels is not None
-        )
         attentions: dict[str, Any] = {}
         if isinstance(self.interaction_decoder, GenVlktDecoder):
             features = self.interaction_decoder(human, objects, memory, positions, blocked)  # (L, B, N, D)
@@ -482,7 +516,8 @@ class HoiClipModel(PreTrainedModel):
             for i in (range(len(features)) if auxiliary else (last,))
         ]
         zero_shot = None
-        if clip_features is not None and self.config.variant != "gen-vlkt":
+        text = self.config.variant != "gen-vlkt" and self.config.interaction_classifier == "text"
+        if clip_features is not None and text:
             direction = nn.functional.normalize(clip_features, dim=-1)
             zero_shot = nn.functional.linear(direction, self.interactions.weight)  # (B, K), Eq. 17
         out = HoiClipOutput(
@@ -557,11 +592,14 @@ class HoiClipModel(PreTrainedModel):
                 ``config.tokenizer``.
 
         Raises:
-            HoiError: if no tokenizer can be found, or the model carries no CLIP.
+            HoiError: if no tokenizer can be found, the model carries no CLIP, or its classifier is learned.
         """
         vocabulary = HoiVocabulary.coerce(vocabulary)
         if self.clip is None:
             raise HoiError("this model was converted without CLIP and keeps its words: convert it again with --clip")
+        learned = self.config.interaction_classifier == "learned"
+        if learned and self.vocabulary is not None:
+            raise HoiError("this model learned its classifier instead of reading sentences: it keeps its words")
         if tokenizer is not None or self.text_embedder is None:
             self.text_embedder = TextEmbedder(tokenizer or self.config.tokenizer)
         weight = self.interactions.weight
@@ -576,7 +614,8 @@ class HoiClipModel(PreTrainedModel):
                 if verb in self._verb_rows:
                     rows[i] = self._verb_rows[verb]
             self.verbs.resize(rows, torch.from_numpy(vocabulary.verb_to_interaction))
-        self.interactions.resize(interactions)
+        if not learned:
+            self.interactions.resize(interactions)
         self.objects.resize(objects)
         self.config.take_sizes(vocabulary)
         self.vocabulary = vocabulary

@@ -43,6 +43,7 @@ from hoiclip.experiments import Experiment, ModelOptions, load_experiment
 from hoiclip.files import write_text
 from hoiclip.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
+from hoiclip.remembering import RememberedLooks, collate_looks
 from hoiclip.trainer import EvaluationSet, HoiTrainer, Schedule, checkpoints, last_checkpoint
 from hoiclip.verbs import describe_verbs, load_verbs, save_verbs, sum_regions, verb_representations
 from hoiclip.vocabulary import HoiVocabulary
@@ -88,11 +89,15 @@ def run_experiment(experiment: Experiment) -> Path:
     freeze(model, experiment.train.freeze)
     if arguments.process_index == 0:
         experiment.save(out / "config.yaml")
+    pictures = training_dataset(experiment, data, processor.clip_size)
+    if experiment.train.precision == "bf16" and arguments.device.type == "cpu":
+        model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
+    remember = experiment.train.remember_looks
     trainer = HoiTrainer(
         model,
         arguments,
-        training_dataset(experiment, data, processor.clip_size),
-        collate,
+        RememberedLooks(pictures, model, arguments) if remember else pictures,
+        collate_looks if remember else collate,
         schedule_of(experiment),
         evaluation_set(experiment, data, processor),
         processor,

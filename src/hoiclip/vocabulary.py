@@ -85,6 +85,7 @@ class HoiVocabulary:
     def from_name(cls, name: str) -> HoiVocabulary:
         """A published label space: ``hico``, ``vcoco``, ``playground``, or a zero-shot split of one
         of them such as ``hico_rf_uc`` (suffixes ``rf_uc nf_uc uo uv`` and HICO-DET's ``uc0``-``uc4``).
+        ``playground`` itself keeps eight interactions unseen.
 
         Raises:
             HoiError: if no such vocabulary exists; the message lists those that do.
@@ -423,6 +424,7 @@ def _published(base: str) -> HoiVocabulary:
         articles=tuple(row["article"] for row in objects),
         interactions=tuple((int(row["verb_index"]), int(row["object_index"])) for row in rows),
         rare=frozenset(int(row["hoi_id"]) for row in rows if row["rare"] == "1"),
+        unseen=frozenset(int(row["hoi_id"]) for row in rows if row.get("unseen") == "1"),
         object_template="a photo of a person and {}" if base == "vcoco" else "a photo of {}",
         category_ids=tuple(int(row["category_id"]) for row in objects if row["category_id"]),
     )

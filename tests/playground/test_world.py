@@ -44,6 +44,17 @@ def test_vocabulary_is_big_enough_and_drawable(vocabulary):
     assert len(drawable_pairs(vocabulary)) == vocabulary.num_interactions
 
 
+def test_frequent_rare_and_unseen_like_a_long_tail(vocabulary):
+    assert len(vocabulary.rare) == 20
+    assert len(vocabulary.unseen) == 8
+    assert vocabulary.unseen.isdisjoint(vocabulary.rare)
+    seen = [vocabulary.interactions[k] for k in vocabulary.seen]
+    for k in vocabulary.unseen:  # new combinations of verbs and objects that are known from others
+        verb, thing = vocabulary.interactions[k]
+        assert sum(v == verb for v, _ in seen) >= 3
+        assert sum(o == thing for _, o in seen) >= 3
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_zero_shot_splits(vocabulary, split):
     held_out = HoiVocabulary.from_name(f"playground_{split}")
@@ -141,7 +152,8 @@ def test_training_has_a_long_tail(vocabulary):
     rare = sorted(vocabulary.rare)
     assert counts[rare].min() >= 1
     assert counts[rare].max() < 10
-    frequent = np.delete(counts, rare)
+    frequent = np.delete(counts, [*rare, *vocabulary.unseen])
+    assert not counts[sorted(vocabulary.unseen)].any()
     assert frequent.min() >= 10
     assert frequent.max() > 5 * frequent.min()
 
