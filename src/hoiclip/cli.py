@@ -264,6 +264,29 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce_arguments(parser: argparse.ArgumentParser) -> None:
+    from hoiclip.paper_tables import DATASETS, TABLES
+
+    parser.add_argument("table", choices=TABLES, help="of the paper")
+    parser.add_argument("--dataset", choices=DATASETS, default="playground", help="default: the playground")
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="0,1,2", help="a run of each cell for each")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="tables and runs (default: reproduction/DATASET)")
+    parser.add_argument("--jobs", type=_positive, default=1, help="runs at once: they share the cores, or the GPUs")
+    parser.epilog = "Any option of the experiments can follow: --train.max_steps 500 --data.root data/hicodet"
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Train and judge what a table of the paper needs, and write it beside the paper's numbers."""
+    from hoiclip.reproduce import reproduce as run
+
+    path = run(
+        args.table, dataset=args.dataset, seeds=args.seeds, out=args.out, options=args.options, jobs=args.jobs
+    )  # fmt: skip
+    if path is not None:
+        print(f"\n{path.read_text(encoding='utf-8')}\n{path}, figure and numbers beside it")
+    return 0
+
+
 # --- data ------------------------------------------------------------------------------------------
 
 
@@ -336,11 +359,12 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argpars
     "train": (train, train_arguments),
     "evaluate": (evaluate, evaluate_arguments),
     "verbs": (verbs, verbs_arguments),
+    "reproduce": (reproduce, reproduce_arguments),
     "data": (data, data_arguments),
     "playground": (playground, playground_arguments),
 }
 
-TAKE_OPTIONS = ("train", "evaluate", "verbs", "playground")  # parsed where they are used
+TAKE_OPTIONS = ("train", "evaluate", "verbs", "reproduce", "playground")  # parsed where they are used
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -374,6 +398,13 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _seeds(text: str) -> list[int]:
+    seeds = text.split(",")
+    if not all(seed.strip().isdecimal() for seed in seeds):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
+    return list(dict.fromkeys(map(int, seeds)))
 
 
 def _whole(text: str) -> int:
