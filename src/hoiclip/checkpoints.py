@@ -381,6 +381,7 @@ def initialise_from(
     *,
     seed: int = 0,
     tokenizer: Any = None,
+    queries: str = "fresh",
     **config: Any,
 ) -> HoiClipModel:
     """A model ready for training: DETR's detector, CLIP frozen, classifiers made of words.
@@ -396,10 +397,12 @@ def initialise_from(
         vocabulary: what to train.
         seed: of the fresh half.
         tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
+        queries: ``fresh`` as published, or ``detr``: each pair begins where one of DETR's queries
+            looks, which finds pairs sooner.
         config: further options of :class:`HoiClipConfig`.
 
     Raises:
-        HoiError: if a part cannot be read or does not fit.
+        HoiError: if a part cannot be read or does not fit, or DETR has fewer queries than are wanted.
     """
     weights, detr_config = load_detr(detr)
     clip_model = load_clip(clip)
@@ -437,7 +440,20 @@ def initialise_from(
             for head in ("human_box_head", "object_box_head"):
                 taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
     _load(model, taken, str(detr), "its sizes do not fit the model", complete=False)
+    if queries == "detr":
+        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
     return model.set_vocabulary(words, tokenizer).eval()
+
+
+@torch.no_grad()
+def _begin_at_detr_queries(model: HoiClipModel, known: torch.Tensor, source: str) -> None:
+    """Pair positions are DETR's query positions; what tells a human from an object query starts small."""
+    detector, wanted = model.detector, model.config.num_queries
+    if len(known) < wanted:
+        raise HoiError(f"{source}: has {len(known)} queries, fewer than the {wanted} of num_queries")
+    detector.pair_positions.weight.copy_(known[:wanted])
+    detector.human_queries.weight.mul_(0.1)
+    detector.object_queries.weight.mul_(0.1)
 
 
 def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = None) -> None:

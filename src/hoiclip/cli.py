@@ -8,6 +8,7 @@ A complaint about what the user gave is one sentence on stderr and exit code 2.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,9 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zero-shot-top-k", type=_positive, help="training-free enhancement with this K (paper: 10)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
+    parser.add_argument(
+        "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, answers move a little"
+    )
     parser.add_argument("--resume", action="store_true", help="skip pictures already in detections.jsonl")
 
 
@@ -59,6 +63,8 @@ def detect(args: argparse.Namespace) -> int:
     from hoiclip.detector import DetectionLog, find_images, load
     from hoiclip.vocabulary import HoiVocabulary
 
+    if args.draft and not args.no_pictures:
+        raise HoiError("--draft decodes no whole pictures to draw in: add --no-pictures, or leave it out")
     images = find_images(args.sources)
     log = DetectionLog(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in log.done]
@@ -79,14 +85,19 @@ def detect(args: argparse.Namespace) -> int:
 
     failed = 0
     found = detector.detect_files(
-        waiting, top_k=args.top_k, threshold=args.threshold, zero_shot_top_k=args.zero_shot_top_k
+        waiting,
+        keep_pictures=not args.no_pictures,
+        draft=args.draft,
+        top_k=args.top_k,
+        threshold=args.threshold,
+        zero_shot_top_k=args.zero_shot_top_k,
     )
     for path, picture, result in tqdm(found, total=len(waiting), unit="image", disable=None):
-        if picture is None or isinstance(result, HoiError):
+        if isinstance(result, HoiError):
             failed += 1
             tqdm.write(f"hoiclip: {result}", file=sys.stderr)
             continue
-        if pictures:
+        if picture is not None:
             save_picture(result.draw(picture), pictures[path])
         log.add(str(path), result)
         best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.certainty[:3], strict=True))
@@ -335,20 +346,63 @@ def data(args: argparse.Namespace) -> int:
     return 0
 
 
+# --- bench -----------------------------------------------------------------------------------------
+
+
+def bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: the full-size model, seeded weights)")
+    parser.add_argument("--backends", default="torch", metavar="torch,compile,...", help="also onnx, openvino")
+    parser.add_argument("--precisions", default="fp32", metavar="fp32,bf16,...", help="also int8")
+    parser.add_argument("--size", default="800x1066", metavar="HEIGHTxWIDTH,...", help="what the detector sees")
+    parser.add_argument("--batch", default="1", metavar="1,16,...", help="pictures per forward pass")
+    parser.add_argument("--repeats", type=_positive, default=7, help="of each timing (default 7)")
+    parser.add_argument("--images", type=_positive, default=20, help="drawn photographs to detect in (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the photographs, and of weights without --model")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--out", type=Path, help="write every number as JSON here")
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure backends: time, memory, operations and answers beside our own eager fp32."""
+    from hoiclip.bench import bench as run
+    from hoiclip.bench import parse_list, parse_sizes, table
+    from hoiclip.files import write_text
+
+    results = run(
+        args.model,
+        backends=parse_list(args.backends),
+        precisions=parse_list(args.precisions),
+        sizes=parse_sizes(args.size),
+        batches=[_whole_positive("--batch", number) for number in parse_list(args.batch)],
+        device=args.device,
+        repeats=args.repeats,
+        images=args.images,
+        seed=args.seed,
+        progress=lambda line: print(f"hoiclip: {line}", file=sys.stderr, flush=True),
+    )
+    print(table(results))
+    if args.out:
+        write_text(args.out, json.dumps(results, indent=1) + "\n")
+    return 0
+
+
 # --- playground ------------------------------------------------------------------------------------
 
 
 def playground_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("pretrain",), help="make one of the playground's pretrained parts")
+    parser.add_argument("action", choices=("pretrain", "measure"), help="make a pretrained part, or say how good it is")
     parser.add_argument("part", choices=("clip", "detector"))
-    parser.epilog = "Further options: --out FOLDER (needed) --seed --samples --batch --lr --start-from --device"
+    parser.epilog = (
+        "Further options of pretrain: --out FOLDER (needed) --seed --samples --batch --lr --bf16 --start-from; "
+        "of measure: --model --seed --scenes"
+    )
 
 
 def playground(args: argparse.Namespace) -> int:
-    """Train the miniature world's own CLIP or detector from nothing."""
-    from hoiclip.playground import pretrain
+    """Train the miniature world's own CLIP or detector from nothing, or measure them."""
+    from hoiclip.playground import parts
 
-    pretrain.main([args.part, *args.options])
+    parts.main(args.action, [args.part, *args.options])
     return 0
 
 
@@ -361,6 +415,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argpars
     "verbs": (verbs, verbs_arguments),
     "reproduce": (reproduce, reproduce_arguments),
     "data": (data, data_arguments),
+    "bench": (bench, bench_arguments),
     "playground": (playground, playground_arguments),
 }
 
@@ -405,6 +460,12 @@ def _seeds(text: str) -> list[int]:
     if not all(seed.strip().isdecimal() for seed in seeds):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
     return list(dict.fromkeys(map(int, seeds)))
+
+
+def _whole_positive(option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise HoiError(f"{option}: {text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _whole(text: str) -> int:

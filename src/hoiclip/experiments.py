@@ -81,6 +81,7 @@ class ModelOptions:
         detr, clip: hub ids, folders or published files the detector and CLIP come from; ``playground``
             for the shipped miniature parts.
         tokenizer: CLIP's, where it does not lie beside ``clip``.
+        queries: where pairs begin, ``fresh`` as published or at those of ``detr``.
         start: folder of a trained HOICLIP to continue from, instead of ``detr`` and ``clip``.
         variant: ``hoiclip`` or ``gen-vlkt``.
         others: see :class:`hoiclip.HoiClipConfig`.
@@ -89,6 +90,7 @@ class ModelOptions:
     detr: str = "facebook/detr-resnet-50"
     clip: str = "openai/clip-vit-base-patch32"
     tokenizer: str | None = None
+    queries: Literal["fresh", "detr"] = "fresh"
     start: str | None = None
     variant: Literal["hoiclip", "gen-vlkt"] = "hoiclip"
     num_queries: int = 64

@@ -1,6 +1,6 @@
 """The mini CLIP, trained from nothing on captioned scenes of all combinations.
 
-python -m hoiclip.playground.pretrain clip --out runs/clip
+hoiclip playground pretrain clip --out runs/clip
 """
 
 from __future__ import annotations

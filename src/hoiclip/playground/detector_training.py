@@ -1,6 +1,6 @@
 """The mini DETR, trained from nothing on still lifes: it learns persons and things, never relations.
 
-    python -m hoiclip.playground.pretrain detector --out runs/detector
+    hoiclip playground pretrain detector --out runs/detector
 
 Three aids make a DETR start within minutes.  They change nothing in what is saved: a dense class
 and box loss on encoder tokens, object queries that begin as sine codes of points spread over the

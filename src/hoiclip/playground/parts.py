@@ -1,0 +1,85 @@
+"""Makes the playground's pretrained parts, and measures them.
+
+    hoiclip playground pretrain clip --out runs/clip
+    hoiclip playground pretrain detector --out runs/detector
+    hoiclip playground measure detector --seed 7 --scenes 1000
+
+Pretraining resumes from ``--out`` when started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
+
+from hoiclip.errors import HoiError
+from hoiclip.playground.clip_training import measure_clip, pretrain_clip
+from hoiclip.playground.detector_training import measure_detector, pretrain_detector
+from hoiclip.vocabulary import HoiVocabulary
+
+__all__ = ["main", "measure", "pretrain_clip", "pretrain_detector"]
+
+SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "playground"
+
+
+def measure(part: str, folder: Path, seed: int, scenes: int) -> dict[str, float]:
+    """How good a mini CLIP or detector is on held-out scenes, uniform over interactions.
+
+    Args:
+        part: ``clip`` (see :func:`measure_clip`) or ``detector`` (see :func:`measure_detector`).
+        folder: where its weights lie.
+        seed: of the scenes.
+        scenes: how many.
+
+    Raises:
+        HoiError: if there are no such weights.
+    """
+    vocabulary = HoiVocabulary.from_name("playground")
+    kind: Any = {"clip": CLIPModel, "detector": DetrForObjectDetection}[part]
+    try:
+        model = kind.from_pretrained(folder, dtype=torch.float32)
+        if part == "detector":
+            return measure_detector(model, vocabulary, seed=seed, scenes=scenes)
+        return measure_clip(model, AutoTokenizer.from_pretrained(folder), vocabulary, seed=seed, scenes=scenes)
+    except (OSError, ValueError) as error:
+        raise HoiError(f"{folder}: holds no {part} that pretraining wrote; name its folder with --model") from error
+
+
+def main(action: str, arguments: Sequence[str] | None = None) -> None:
+    """The command line of both actions, ``pretrain`` and ``measure``."""
+    parser = argparse.ArgumentParser(prog=f"hoiclip playground {action}", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True)
+    for name in ("clip", "detector"):
+        part = parts.add_parser(name)
+        if action == "measure":
+            part.add_argument("--model", type=Path, default=SHIPPED / name, help="folder of weights (default: shipped)")
+            part.add_argument("--seed", type=int, default=900_001, help="of the scenes (default 900001)")
+            part.add_argument("--scenes", type=int, default=1000, help="how many (default 1000)")
+            continue
+        part.add_argument("--out", required=True, help="folder for the weights and the working checkpoint")
+        part.add_argument("--seed", type=int, default=0)
+        part.add_argument("--samples", type=int, default=None, help="pictures to see in all")
+        part.add_argument("--batch", type=int, default=None)
+        part.add_argument("--lr", type=float, default=None)
+        part.add_argument("--start-from", default=None, help="folder of weights to begin with")
+        part.add_argument("--device", default=None, help="cpu or cuda; by default a GPU if there is one")
+        part.add_argument("--bf16", action="store_true", help="mixed precision, for CPUs with AVX-512 bf16 and GPUs")
+        part.add_argument("--threads", type=int, default=1)
+        part.add_argument("--workers", type=int, default=1)
+        part.add_argument(
+            "--stop-after-s", type=float, default=None, help="pause at a checkpoint after so many seconds"
+        )
+    options = vars(parser.parse_args(arguments))
+    part = options.pop("part")
+    if action == "measure":
+        print(json.dumps(measure(part, options["model"], options["seed"], options["scenes"]), indent=1))
+        return
+    given = {name: value for name, value in options.items() if value is not None}
+    train: Any = {"clip": pretrain_clip, "detector": pretrain_detector}[part]
+    print(train(given.pop("out"), **given))
