@@ -196,12 +196,28 @@ def test_resume_skips_what_is_finished_and_repairs_a_torn_line(
     log.write_bytes(whole[:-30])  # the power went off while b.jpg was being written
     looked_at = []
     real = HoiDetector._detect_batch
-    monkeypatch.setattr(HoiDetector, "_detect_batch", lambda self, p, **o: looked_at.append(len(p)) or real(self, p, **o))
+    monkeypatch.setattr(
+        HoiDetector, "_detect_batch", lambda self, p, **o: looked_at.append(len(p)) or real(self, p, **o)
+    )
     assert detect(photos, "--resume") == 0
     assert looked_at == [1, 1]
     assert log.read_bytes().startswith(first)
     assert log.read_bytes().startswith(whole)  # the repeated line is the line that was torn
     assert [Path(e["file_name"]).name for e in read(tmp_path)] == ["a.png", "b.jpg", "c.bmp"]
+
+
+def test_draft_looks_at_reduced_pictures_and_draws_none(
+    tmp_path: Path, photos: Path, detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect(photos, "--draft") == 2
+    assert capsys.readouterr().err.startswith(
+        "hoiclip: --draft decodes no whole pictures to draw in: add --no-pictures"
+    )
+    assert not (tmp_path / "out").exists()
+    assert detect(photos, "--draft", "--no-pictures") == 0
+    assert [Path(e["file_name"]).name for e in read(tmp_path)] == ["a.png", "b.jpg", "c.bmp"]
+    assert [e["image_size"] for e in read(tmp_path)] == [[64, 96], [80, 60], [64, 96]]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["detections.jsonl"]
 
 
 def test_resume_with_nothing_left_loads_no_model(

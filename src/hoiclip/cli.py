@@ -365,15 +365,15 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
 def bench(args: argparse.Namespace) -> int:
     """Measure backends: time, memory, operations and answers beside our own eager fp32."""
     from hoiclip.bench import bench as run
-    from hoiclip.bench import parse_list, parse_sizes, table
+    from hoiclip.bench import parse_batches, parse_names, parse_sizes, table
     from hoiclip.files import write_text
 
     results = run(
         args.model,
-        backends=parse_list(args.backends),
-        precisions=parse_list(args.precisions),
+        backends=parse_names("--backends", args.backends),
+        precisions=parse_names("--precisions", args.precisions),
         sizes=parse_sizes(args.size),
-        batches=[_whole_positive("--batch", number) for number in parse_list(args.batch)],
+        batches=parse_batches(args.batch),
         device=args.device,
         repeats=args.repeats,
         images=args.images,
@@ -390,16 +390,16 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def playground_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("pretrain", "measure"), help="make a pretrained part, or say how good it is")
-    parser.add_argument("part", choices=("clip", "detector"))
+    parser.add_argument("action", choices=("pretrain", "measure", "pack"), help="what to do with it")
+    parser.add_argument("part", metavar="clip|detector|RUN", help="which part; for pack, a run of hoiclip train")
     parser.epilog = (
         "Further options of pretrain: --out FOLDER (needed) --seed --samples --batch --lr --bf16 --start-from; "
-        "of measure: --model --seed --scenes"
+        "of measure: --model --seed --scenes; of pack, which halves a finished run's weights: --out"
     )
 
 
 def playground(args: argparse.Namespace) -> int:
-    """Train the miniature world's own CLIP or detector from nothing, or measure them."""
+    """Make, measure and pack the parts of the miniature world that are shipped."""
     from hoiclip.playground import parts
 
     parts.main(args.action, [args.part, *args.options])
@@ -460,12 +460,6 @@ def _seeds(text: str) -> list[int]:
     if not all(seed.strip().isdecimal() for seed in seeds):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
     return list(dict.fromkeys(map(int, seeds)))
-
-
-def _whole_positive(option: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise HoiError(f"{option}: {text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _whole(text: str) -> int:
