@@ -33,6 +33,7 @@ from hoiclip.yardstick import PlainComposition, draw_photo, draw_photos, save_se
 COMPARED = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
 YARDSTICK = "transformers"  # the row of DETR's and CLIP's plain forward passes
 TOP = 100
+CALIBRATION_PHOTOS = 20
 
 Row = dict[str, Any]
 
@@ -49,6 +50,7 @@ class Job:
         repeats: of each timing; medians are reported.
         photos: folder with the pictures to detect in; None times the model alone.
         keep: where to write what the model said about them, for comparison.
+        calibration: folder of other pictures, for int8.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Job:
     repeats: int = 7
     photos: str | None = None
     keep: str | None = None
+    calibration: str | None = None
 
     @property
     def name(self) -> str:
@@ -128,24 +131,11 @@ def bench(
             photos = folder / f"photos-{size[0]}x{size[1]}"
             if not photos.is_dir():
                 draw_photos(photos, size, max(images, *batches), seed)
+            examples = folder / "calibration"
+            if "int8" in precisions and not examples.is_dir():
+                draw_photos(examples, size, CALIBRATION_PHOTOS, seed + 1)
             base = Job(source, device=str(chosen), size=size, batch=batch, repeats=repeats, photos=str(photos))
-            base = replace(base, keep=str(folder / f"{base.name}.npz"))
-            jobs = [base, replace(base, backend=YARDSTICK, photos=None, keep=None)]
-            for backend, precision in product(backends, precisions):
-                if (backend, precision) != (base.backend, base.precision):
-                    job = replace(base, backend=backend, precision=precision)
-                    jobs.append(replace(job, keep=str(folder / f"{job.name}.npz")))
-            for job in jobs:
-                progress(job.name)
-                row = run(job)
-                if job is base:
-                    if "error" in row:
-                        raise HoiError(f"our eager fp32, the measure of all rows, failed: {row['error']}")
-                    reference = row
-                rows.append(compared(row, job, reference, base))
-            progress(f"{base.name}, once more")
-            again = run(replace(base, photos=None, keep=None))
-            reference["again"] = again["model_ms"] / reference["model_ms"] if "model_ms" in again else None
+            rows += _measure_beside(base, _others(base, backends, precisions, examples), folder, run, progress)
     settings = {
         "model": str(model) if model is not None else f"ResNet-50 + ViT-B/32, weights of seed {seed}",
         "date": date.today().isoformat(),
@@ -155,6 +145,44 @@ def bench(
         "device": str(chosen),
     }
     return {"machine": machine(chosen), "settings": settings, "rows": rows}
+
+
+def _others(base: Job, backends: Sequence[str], precisions: Sequence[str], examples: Path) -> list[Job]:
+    """What is measured beside eager fp32: the yardstick, and every other combination."""
+    jobs = [replace(base, backend=YARDSTICK, photos=None)]
+    for backend, precision in product(backends, precisions):
+        if (backend, precision) != (base.backend, base.precision):
+            calibration = str(examples) if precision == "int8" else None
+            jobs.append(replace(base, backend=backend, precision=precision, calibration=calibration))
+    return jobs
+
+
+def _measure_beside(
+    base: Job, others: Sequence[Job], folder: Path, run: Callable[[Job], Row], progress: Callable[[str], None]
+) -> list[Row]:
+    """Rows of the base and of the others; the base is timed again at the end, to see how steady the machine is."""
+    from hoiclip.backends import check_combination
+
+    base = replace(base, keep=str(folder / f"{base.name}.npz"))
+    progress(base.name)
+    reference = run(base)
+    if "error" in reference:
+        raise HoiError(f"our eager fp32, the measure of all rows, failed: {reference['error']}")
+    rows = [compared(reference, base, reference, base)]
+    for job in others:
+        if job.photos is not None:
+            job = replace(job, keep=str(folder / f"{job.name}.npz"))
+        progress(job.name)
+        try:
+            if job.backend != YARDSTICK:
+                check_combination(job.backend, job.precision)
+            rows.append(compared(run(job), job, reference, base))
+        except HoiError as error:
+            rows.append(failed(job, str(error)))
+    progress(f"{base.name}, once more")
+    again = run(replace(base, photos=None, keep=None))
+    reference["again"] = again["model_ms"] / reference["model_ms"] if "model_ms" in again else None
+    return rows
 
 
 def compared(row: Row, job: Job, reference: Row, base: Job) -> Row:
@@ -254,7 +282,12 @@ def measure(job: Job) -> Row:
             return _measure_yardstick(job)
         start = time.perf_counter()
         detector = hoiclip.load(
-            job.model, backend=job.backend, precision=job.precision, device=job.device, batch_size=job.batch
+            job.model,
+            backend=job.backend,
+            precision=job.precision,
+            device=job.device,
+            batch_size=job.batch,
+            calibration=job.calibration,
         )
         loaded = time.perf_counter() - start
         detector.processor.shortest_edge, detector.processor.longest_edge = min(job.size), max(job.size)
@@ -267,7 +300,7 @@ def measure(job: Job) -> Row:
             row["load_s"] = loaded
             if job.backend == "torch" and job.precision == "fp32":
                 one = {name: tensor[:1] for name, tensor in inputs.items()}
-                row["gflop_per_image"] = count_operations(lambda: detector.model(**one)) / 1e9
+                row["gflop_per_image"] = count_operations(lambda: recorder.backend(**one)) / 1e9
         memory: PeakMemory = row.pop("memory")
         if job.photos is not None:
             files = sorted(Path(job.photos).iterdir())

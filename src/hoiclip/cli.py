@@ -49,6 +49,7 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary")
     parser.add_argument("--zero-shot-top-k", type=_positive, help="training-free enhancement with this K (paper: 10)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    backend_arguments(parser)
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, answers move a little"
@@ -77,11 +78,9 @@ def detect(args: argparse.Namespace) -> int:
         words = HoiVocabulary.from_words(args.interactions)
     elif args.vocabulary is not None:
         words = HoiVocabulary.coerce(args.vocabulary)
-    detector = load(args.model, device=args.device)
+    detector = load(args.model, device=args.device, vocabulary=words, **backend_options(args))
     if args.verbs is not None:
-        words = detector.vocabulary.with_verbs(args.verbs.split(","))
-    if words is not None:
-        detector.set_vocabulary(words)
+        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
 
     failed = 0
     found = detector.detect_files(
@@ -133,6 +132,42 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
     with replacing(path) as temporary:
         picture.save(temporary, quality=92)
+
+
+# --- backends, export ------------------------------------------------------------------------------
+
+
+def backend_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", metavar="NAME", help="torch (default), compile, onnx or openvino")
+    parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")
+
+
+def backend_options(args: argparse.Namespace) -> dict[str, str]:
+    """Those that were given; an exported folder chooses the others itself."""
+    return {name: getattr(args, name) for name in ("backend", "precision") if getattr(args, name) is not None}
+
+
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model folder or hub id")
+    parser.add_argument("--to", required=True, metavar="onnx|openvino", help="for which runtime")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or int8")
+    parser.add_argument("--calibration", metavar="FOLDER", help="pictures of the kind that will come, for int8")
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument("--interactions", metavar='"ride unicycle, ..."', help="ask for these instead, for good")
+    words.add_argument("--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary, for good")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a model as a graph for onnxruntime or OpenVINO."""
+    from hoiclip.export import export as write
+    from hoiclip.vocabulary import HoiVocabulary
+
+    words = args.vocabulary if args.interactions is None else HoiVocabulary.from_words(args.interactions)
+    write(args.model, args.out, args.to, args.precision, calibration=args.calibration, vocabulary=words)
+    size = sum(file.stat().st_size for file in args.out.iterdir()) / 2**20
+    print(f"{args.out}: {args.to} {args.precision}, {size:.0f} MiB; hoiclip detect PHOTO --model {args.out}")
+    return 0
 
 
 # --- convert ---------------------------------------------------------------------------------------
@@ -226,6 +261,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the playground's test scenes")
     parser.add_argument("--sweep", metavar="0,5,10", help="several K of the training-free enhancement in one pass")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    backend_arguments(parser)
     parser.add_argument("--out", type=Path, help="write every figure as JSON here")
     parser.add_argument("--save-detections", type=Path, help="write the model's detections as JSON lines here")
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
@@ -257,7 +293,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.detections:
         results = evaluate_detections(experiment, args.detections, args.annotations)
     else:
-        detector = load(args.model, device=args.device)
+        detector = load(args.model, device=args.device, **backend_options(args))
         if args.sweep:
             results = sweep_top_k(experiment, detector, [_whole(k) for k in args.sweep.split(",")])
         else:
@@ -410,6 +446,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argpars
     "demo": (demo, demo_arguments),
     "detect": (detect, detect_arguments),
     "convert": (convert, convert_arguments),
+    "export": (export, export_arguments),
     "train": (train, train_arguments),
     "evaluate": (evaluate, evaluate_arguments),
     "verbs": (verbs, verbs_arguments),

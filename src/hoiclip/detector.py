@@ -23,8 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hoiclip.backends import Backend, ModelBackend, check_combination, open_backend
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
+from hoiclip.export import Manifest, is_exported
 from hoiclip.files import write_text
 from hoiclip.modeling import HoiClipModel
 from hoiclip.pipeline import Prepared, detect_in_order, prepare
@@ -42,37 +44,84 @@ class HoiDetector:
     """A model and its processor on one device; the only face that keeps state.
 
     Args:
-        model: a trained model; put into evaluation mode.
+        model: a trained model; put into evaluation mode.  None if ``exported`` is given.
         processor: its processor.
-        device: ``"cpu"``, ``"cuda"``, ...; by default the best one there is.
+        device: ``"cpu"``, ``"cuda"``, ...; by default the best one there is, for onnx and openvino
+            the CPU.
         batch_size: how many pictures of equal resized size share a forward pass; by default 1 on a
             CPU, where batches bring nothing, and 8 elsewhere.
+        backend, precision: what computes the forward pass, see :mod:`hoiclip.backends`.
+        calibration: folder of pictures that int8 is calibrated with.
+        exported: folder of :func:`hoiclip.export.export` that takes the place of a model.
+
+    Attributes:
+        backend: takes the processor's outputs, gives a :class:`HoiClipOutput`.
+        model: None where an exported graph does the work.
+
+    Raises:
+        HoiError: an impossible combination, or a package that is not installed.
     """
 
     def __init__(
         self,
-        model: HoiClipModel,
+        model: HoiClipModel | None,
         processor: HoiClipProcessor,
         *,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
+        backend: str = "torch",
+        precision: str = "fp32",
+        calibration: str | Path | None = None,
+        exported: Path | None = None,
     ) -> None:
-        self.device = choose_device(device)
-        self.model = model.to(self.device).eval()  # type: ignore[arg-type]
+        on_cpu = exported is not None or backend in ("onnx", "openvino")
+        self.device = choose_device("cpu" if on_cpu and device in (None, "auto") else device)
         self.processor = processor
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
+        if model is not None:
+            place = torch.device("cpu") if on_cpu else self.device
+            model = model.to(place).eval()  # type: ignore[arg-type]
+        self.model = model
+        self._calibration = calibration
+        if exported is not None:
+            self.backend: Backend = open_backend(None, device=self.device, folder=exported)
+        else:
+            self.backend = self._open(backend, precision)
+
+    def _open(self, backend: str, precision: str) -> Backend:
+        pictures = None
+        if backend == "openvino" and precision == "int8":
+            from hoiclip.export import calibration_inputs
+
+            pictures = calibration_inputs(self.processor, self._calibration)
+        return open_backend(
+            self.model, backend=backend, precision=precision, device=self.device, calibration=pictures
+        )
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> HoiDetector:
-        """A detector from a model folder or hub id; ``options`` as in the constructor.
+    def from_pretrained(
+        cls, source: str | Path, *, vocabulary: HoiVocabulary | str | Path | None = None, **options: Any
+    ) -> HoiDetector:
+        """A detector from a model folder, an exported folder or a hub id.
+
+        Args:
+            source: where it is.  An exported folder says itself which backend and precision it is for.
+            vocabulary: ask for these interactions instead of what was trained.
+            options: as in the constructor.
 
         Raises:
-            HoiError: if there is no such folder or no whole hoiclip model in it.
+            HoiError: if there is no such folder or no whole hoiclip model in it, no tokenizer for
+                other words, or as the constructor.
         """
         is_folder, may_be_id = os.path.isdir(source), str(source).count("/") == 1 and not os.path.exists(source)
         if not (is_folder or (may_be_id and not os.path.isabs(source))):
             raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
         processor = HoiClipProcessor.from_pretrained(source)
+        if is_folder and is_exported(source):
+            options = _without_choice(source, options)
+            detector = cls(None, processor, exported=Path(source), **options)
+            return detector if vocabulary is None else detector.set_vocabulary(vocabulary)
+        check_combination(options.get("backend", "torch"), options.get("precision", "fp32"))
         if is_folder and not os.path.isfile(os.path.join(source, "config.json")):  # transformers would take defaults
             raise HoiError(f"{source}: no config.json there; give a folder that hoiclip wrote")
         try:
@@ -90,6 +139,9 @@ class HoiDetector:
                 raise HoiError(
                     f"{source}: {what} weights in model.safetensors ({names[0]}{more}); save the model again"
                 )
+        if vocabulary is not None:
+            model.set_vocabulary(vocabulary)
+            processor.vocabulary = model.vocabulary
         return cls(model, processor, **options)
 
     @property
@@ -98,10 +150,21 @@ class HoiDetector:
         return self.processor.vocabulary
 
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> HoiDetector:
-        """Ask for other interactions, trained on or not.  Raises HoiError without a tokenizer."""
+        """Ask for other interactions, trained on or not.
+
+        Raises:
+            HoiError: without a tokenizer, or if an exported graph does the work: its words are fixed.
+        """
+        if self.model is None:
+            raise HoiError(
+                "an exported model keeps its words: export it again with them "
+                '(hoiclip export MODEL --interactions "ride unicycle, ...")'
+            )
         self.model.set_vocabulary(vocabulary, tokenizer)
         assert self.model.vocabulary is not None
         self.processor.vocabulary = self.model.vocabulary
+        if not isinstance(self.backend, ModelBackend):  # it holds a copy with the old words
+            self.backend = self._open(self.backend.name, self.backend.precision)
         return self
 
     @overload
@@ -152,7 +215,7 @@ class HoiDetector:
         """One forward pass over pictures whose views have one size."""
         inputs = self.processor.together([prepared.views for prepared in batch]).to(self.device)
         try:
-            outputs = self.model(**inputs)
+            outputs = self.backend(**inputs)
         except torch.OutOfMemoryError:
             raise HoiError(
                 f"{self.device}: does not have enough memory for a batch of {len(batch)}; use --device cpu"
@@ -200,9 +263,11 @@ def load(source: str | Path | None = None, **options: Any) -> HoiDetector:
     """A detector, ready to be called with pictures.
 
     Args:
-        source: a model folder or hub id.  Without one, the model that is shipped: it knows the
-            playground's drawn world only, and says so.
-        options: as for :class:`HoiDetector`.
+        source: a model folder, a folder written by ``hoiclip export``, or a hub id.  Without one,
+            the model that is shipped: it knows the playground's drawn world only, and says so.
+        options: as for :class:`HoiDetector`, among them ``backend`` ("torch", "compile", "onnx",
+            "openvino") and ``precision`` ("fp32", "bf16", "int8").  An exported folder says itself
+            which it is for.
 
     Raises:
         HoiError: if there is no model there.
@@ -217,6 +282,18 @@ def load(source: str | Path | None = None, **options: Any) -> HoiDetector:
         file=sys.stderr,
     )
     return HoiDetector.from_pretrained(SHIPPED_MODEL, **options)
+
+
+def _without_choice(source: str | Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Options for an exported folder.  Raises HoiError if they ask for what it does not hold."""
+    manifest = Manifest.read(source)
+    for what, held in (("backend", manifest.format), ("precision", manifest.precision)):
+        if options.get(what, held) != held:
+            raise HoiError(
+                f"--{what} {options[what]}: {source} was exported for {manifest.format} {manifest.precision}; "
+                f"leave --{what} out or export again"
+            )
+    return {name: value for name, value in options.items() if name not in ("backend", "precision", "calibration")}
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -114,7 +114,7 @@ def evaluate_model(
     """
     data, vocabulary = _prepared(experiment, detector)
     judges = Judges(data.annotations, vocabulary, experiment.evaluation.protocol)
-    for file_name, found in detect_samples(detector.model, data, progress=progress):
+    for file_name, found in detect_samples(detector.backend, data, progress=progress):
         judges.add(file_name, found)
         if keep is not None:
             keep[file_name] = found
@@ -127,7 +127,7 @@ def sweep_top_k(experiment: Experiment, detector: HoiDetector, top_ks: Sequence[
     Raises:
         HoiError: as :func:`evaluate_model`, or if the model has no zero-shot scores.
     """
-    if detector.model.config.variant == "gen-vlkt":
+    if not detector.backend.has_zero_shot:
         raise HoiError("a gen-vlkt model has no zero-shot scores: there is no K to sweep")
     data, vocabulary = _prepared(experiment, detector)
 
@@ -135,7 +135,7 @@ def sweep_top_k(experiment: Experiment, detector: HoiDetector, top_ks: Sequence[
     def outputs() -> Iterable[tuple]:
         for index in range(len(data.samples)):
             picture, annotation = data.samples[index]
-            out = detector.model(**data.processor([picture]).to(detector.device))
+            out = detector.backend(**data.processor([picture]).to(detector.device))
             corners = data.processor.boxes_in_pixels(out, [(picture.height, picture.width)])
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
             yield [annotation.file_name], *corners, *scores

@@ -39,6 +39,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def filling(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder inside ``folder``; on success its files move out into ``folder``.
+
+    Raises:
+        HoiError: if the folder cannot be written or the disk is full; what was there stays.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as unfinished:
+            yield Path(unfinished)
+            for file in sorted(Path(unfinished).iterdir()):
+                file.replace(folder / file.name)
+    except OSError as error:
+        raise HoiError(
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, all of it or nothing.  Raises as :func:`replacing`."""
     with replacing(path) as temporary:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from hoiclip.backends import Backend
 from hoiclip.checkpoints import save_model
 from hoiclip.data import AnnotatedImage, HoiTrainingDataset
 from hoiclip.data.dataset import Samples
@@ -90,19 +91,19 @@ class EvaluationSet:
 
 @torch.no_grad()
 def detect_samples(
-    model: HoiClipModel, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
+    model: HoiClipModel | Backend, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
 ) -> Iterator[tuple[str, Detections]]:
     """Detections of this process's share of the pictures: every ``processes``-th, each exactly once.
 
     Pictures of equal size share a batch, so that no answer depends on its batch mates.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, or what computes its forward pass.
         data: pictures and how to show them.
         process, processes: which share.
         progress: show a bar.
     """
-    device = model.logit_scale.device
+    device = model.device
     mine = range(process, len(data.samples), processes)
     waiting: dict[tuple[int, int], list[tuple[Any, AnnotatedImage]]] = {}
     with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
@@ -476,6 +477,8 @@ class HoiTrainer(Trainer):
         if resume_from and self.average is not None and (Path(resume_from) / EMA_FILE).is_file():
             state = torch.load(Path(resume_from) / EMA_FILE, map_location="cpu", weights_only=True)
             self.average.load_state_dict(state)
+        if resume_from and 0 < self.args.max_steps <= int(Path(resume_from).name.rpartition("-")[2]):
+            return True  # Trainer would make one more step
         with self.stop:
             self.train(resume_from_checkpoint=resume_from)
         return self.state.global_step >= self.state.max_steps

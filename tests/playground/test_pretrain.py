@@ -116,7 +116,7 @@ def test_clip_encodes_like_transformers(vocabulary, tokenizer):
 
 def test_clip_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
     small = {"batch": 8, "workers": 0, "measure_every": 10**9, "measure_scenes": 20, "checkpoint_every": 8}
-    pretrain_clip(tmp_path, samples=32, stop_after_s=0.0, **small)
+    pretrain_clip(tmp_path, samples=32, stop_after=1, **small)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1
     result = pretrain_clip(tmp_path, samples=32, **small)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 4
@@ -168,7 +168,7 @@ def test_matching_agrees_with_transformers():
 
 def test_detector_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
     small = {"batch": 4, "workers": 0, "groups": 2, "checkpoint_every": 4, "measure_every": 10**9, "measure_scenes": 8}
-    pretrain_detector(tmp_path, samples=12, stop_after_s=0.0, **small)
+    pretrain_detector(tmp_path, samples=12, stop_after=1, **small)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1
     result = pretrain_detector(tmp_path, samples=12, **small)
     assert 0 <= result["map50"] <= 1

@@ -24,7 +24,7 @@ def vocabulary():
 @pytest.mark.parametrize("part", ["clip", "detector"])
 def test_provenance_and_size(part):
     facts = json.loads((ASSETS / part / "provenance.json").read_text(encoding="utf-8"))
-    assert {"command", "seed", "date", "metrics", "held_out"} <= set(facts)
+    assert {"commands", "seed", "date", "metrics", "held_out"} <= set(facts)
     weights = ASSETS / part / "model.safetensors"
     assert len(weights.read_bytes()) < 5_000_000
 

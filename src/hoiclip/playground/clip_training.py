@@ -241,7 +241,7 @@ def pretrain_clip(
     measure_every: int = 100_000,
     measure_scenes: int = 1000,
     checkpoint_every: int = 20_000,
-    stop_after_s: float | None = None,
+    stop_after: int | None = None,
     start_from: str | Path | None = None,
     device: str | None = None,
     bf16: bool = False,
@@ -263,7 +263,8 @@ def pretrain_clip(
         workers: rendering processes; 0 renders in this one.
         measure_every, checkpoint_every: in samples.
         measure_scenes: held-out scenes per measurement.
-        stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
+        stop_after: pause at the first checkpoint with so many samples, to go on another time, perhaps
+            to another end.
         start_from: folder of a mini CLIP to begin with instead of fresh weights.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         bf16: mixed precision; three times as fast on a CPU with AVX-512 bf16 instructions, slow on others.
@@ -291,14 +292,18 @@ def pretrain_clip(
         lr=lr,
         betas=(0.9, 0.98),
     )
+    command = f"hoiclip playground pretrain clip --seed {seed} --samples {samples} --lr {lr:g}"
+    command += (" --bf16" if bf16 else "") + (f" --start-from {start_from}" if start_from else "")
+    command += f" --stop-after {stop_after}" if stop_after else ""
     steps = samples // batch
-    step, history, spent = 0, [], 0.0
+    step, history, spent, commands = 0, [], 0.0, [command]
     state = load_checkpoint(out / "checkpoint.pt")
     if state:
         model.load_state_dict(state["model"])
         dense_head.load_state_dict(state["dense_head"])
         optimizer.load_state_dict(state["optimizer"])
         step, history, spent = state["step"], state["history"], state["seconds"]
+        commands = [c for c in state["commands"] if c != command] + commands
     # A resumed run draws scenes no run before it has seen: 0.55 of all samples are whole scenes.
     data = _Batches(vocabulary, seed, step * batch, batch)
     loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
@@ -315,6 +320,7 @@ def pretrain_clip(
                 "optimizer": optimizer.state_dict(),
                 "step": step,
                 "history": history,
+                "commands": commands,
                 "seconds": spent + time.monotonic() - began,
             },
         )
@@ -352,16 +358,14 @@ def pretrain_clip(
             tqdm.write(str({**history[-1], "seconds": round(spent + time.monotonic() - began)}))
         if step % max(1, checkpoint_every // batch) == 0 or step == steps:
             checkpoint()
-            if stop_after_s is not None and time.monotonic() - began > stop_after_s:
+            if stop_after is not None and step * batch >= stop_after:
                 break
     bar.close()
     export_clip(
         model,
         tokenizer,
         out,
-        command=f"hoiclip playground pretrain clip --seed {seed} --samples {samples} --lr {lr:g}"
-        + (" --bf16" if bf16 else "")
-        + (f" --start-from {start_from}" if start_from else ""),
+        commands=commands,
         seed=seed,
         samples=step * batch,
         history=history,
@@ -375,7 +379,7 @@ def export_clip(
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
     *,
-    command: str,
+    commands: list[str],
     seed: int,
     samples: int,
     history: list,
@@ -388,7 +392,7 @@ def export_clip(
     halve_weights(out)
     write_provenance(
         out,
-        command=command,
+        commands=commands,
         seed=seed,
         samples=samples,
         seconds=round(seconds),

@@ -371,7 +371,7 @@ def pretrain_detector(
     measure_every: int = 20_000,
     measure_scenes: int = 500,
     checkpoint_every: int = 10_000,
-    stop_after_s: float | None = None,
+    stop_after: int | None = None,
     start_from: str | Path | None = None,
     device: str | None = None,
     bf16: bool = False,
@@ -394,7 +394,8 @@ def pretrain_detector(
         threads, workers: of training and rendering.
         measure_every, checkpoint_every: in samples.
         measure_scenes: held-out scenes per measurement.
-        stop_after_s: stop after so many seconds at a checkpoint, to go on another time.
+        stop_after: pause at the first checkpoint with so many samples, to go on another time, perhaps
+            to another end.
         start_from: folder of a mini DETR to begin with instead of fresh weights.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         bf16: mixed precision; twice as fast on a CPU with AVX-512 bf16 instructions, slow on others.
@@ -429,14 +430,18 @@ def pretrain_detector(
     criterion = ImageLoss(PaddedMatcher(), classes, config.eos_coefficient, ["labels", "boxes"]).to(place)
     parameters = [*model.parameters(), *aids.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    command = f"hoiclip playground pretrain detector --seed {seed} --samples {samples} --lr {lr:g}"
+    command += (" --bf16" if bf16 else "") + (f" --start-from {start_from}" if start_from else "")
+    command += f" --stop-after {stop_after}" if stop_after else ""
     steps = samples // batch
-    step, history, spent = 0, [], 0.0
+    step, history, spent, commands = 0, [], 0.0, [command]
     state = load_checkpoint(out / "checkpoint.pt")
     if state:
         model.load_state_dict(state["model"])
         aids.load_state_dict(state["aids"])
         optimizer.load_state_dict(state["optimizer"])
         step, history, spent = state["step"], state["history"], state["seconds"]
+        commands = [c for c in state["commands"] if c != command] + commands
     data = _StillLifes(vocabulary, seed, step * batch, batch)
     loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
     model.train()
@@ -477,18 +482,17 @@ def pretrain_detector(
                     "optimizer": optimizer.state_dict(),
                     "step": step,
                     "history": history,
+                    "commands": commands,
                     "seconds": spent + time.monotonic() - began,
                 },
             )
-            if stop_after_s is not None and time.monotonic() - began > stop_after_s:
+            if stop_after is not None and step * batch >= stop_after:
                 break
     bar.close()
     export_detector(
         model,
         out,
-        command=f"hoiclip playground pretrain detector --seed {seed} --samples {samples} --lr {lr:g}"
-        + (" --bf16" if bf16 else "")
-        + (f" --start-from {start_from}" if start_from else ""),
+        commands=commands,
         seed=seed,
         samples=step * batch,
         history=history,
@@ -522,7 +526,14 @@ def _set_loss(
 
 
 def export_detector(
-    model: DetrForObjectDetection, out: Path, *, command: str, seed: int, samples: int, history: list, seconds: float
+    model: DetrForObjectDetection,
+    out: Path,
+    *,
+    commands: list[str],
+    seed: int,
+    samples: int,
+    history: list,
+    seconds: float,
 ) -> None:
     """The folder transformers loads: frozen batch norm, weights as fp16."""
     out.mkdir(parents=True, exist_ok=True)
@@ -530,7 +541,7 @@ def export_detector(
     halve_weights(out)
     write_provenance(
         out,
-        command=command,
+        commands=commands,
         seed=seed,
         samples=samples,
         seconds=round(seconds),

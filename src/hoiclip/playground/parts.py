@@ -3,6 +3,7 @@
     hoiclip playground pretrain clip --out runs/clip
     hoiclip playground pretrain detector --out runs/detector
     hoiclip playground measure detector --seed 7 --scenes 1000
+    hoiclip playground pack runs/playground --out src/hoiclip/assets/playground/model
 
 Pretraining resumes from ``--out`` when started again.
 """
@@ -16,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 
+from hoiclip.checkpoints import save_model
 from hoiclip.errors import HoiError
+from hoiclip.experiments import load_experiment
+from hoiclip.modeling import HoiClipModel
 from hoiclip.playground.clip_training import measure_clip, pretrain_clip
 from hoiclip.playground.detector_training import measure_detector, pretrain_detector
+from hoiclip.playground.running import halve_weights, write_provenance
+from hoiclip.processing import HoiClipProcessor
+from hoiclip.trainer import read_log
 from hoiclip.vocabulary import HoiVocabulary
 
-__all__ = ["main", "measure", "pretrain_clip", "pretrain_detector"]
+__all__ = ["main", "measure", "pack", "pretrain_clip", "pretrain_detector"]
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "playground"
 
@@ -51,9 +59,44 @@ def measure(part: str, folder: Path, seed: int, scenes: int) -> dict[str, float]
         raise HoiError(f"{folder}: holds no {part} that pretraining wrote; name its folder with --model") from error
 
 
+def pack(run: Path, out: Path) -> None:
+    """Make the model of a finished run small enough to be shipped: fp16, with its provenance beside it.
+
+    Args:
+        run: folder of ``hoiclip train``.
+        out: model folder to write.
+
+    Raises:
+        HoiError: if the run has not come to its end.
+    """
+    if not (run / "model.safetensors").is_file() or not (run / "config.yaml").is_file():
+        raise HoiError(f"{run}: holds no finished run; give the folder of hoiclip train")
+    experiment = load_experiment(run / "config.yaml")
+    log = [record for _, record in read_log(run / "log.jsonl")]
+    judged = [{k.removeprefix("eval_"): v for k, v in r.items()} for r in log if "eval_full" in r]
+    model = HoiClipModel.from_pretrained(run, dtype=torch.float32)
+    save_model(model, out)
+    HoiClipProcessor.from_pretrained(run).save_pretrained(out)
+    halve_weights(out)
+    write_provenance(
+        out,
+        command=f"hoiclip train playground --seed {experiment.seed}",
+        seed=experiment.seed,
+        options=yaml.safe_load(experiment.to_yaml()),
+        metrics=judged[-1] if judged else {},
+        held_out=f"mAP on {experiment.data.evaluation_images} uniform validation scenes of seed {experiment.data.seed}",
+        history=judged,
+    )
+
+
 def main(action: str, arguments: Sequence[str] | None = None) -> None:
-    """The command line of both actions, ``pretrain`` and ``measure``."""
+    """The command line of the actions ``pretrain``, ``measure`` and ``pack``."""
     parser = argparse.ArgumentParser(prog=f"hoiclip playground {action}", description=__doc__)
+    if action == "pack":
+        parser.add_argument("run", type=Path, help="folder of hoiclip train")
+        parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+        given = parser.parse_args(arguments)
+        return pack(given.run, given.out)
     parts = parser.add_subparsers(dest="part", required=True)
     for name in ("clip", "detector"):
         part = parts.add_parser(name)
@@ -73,7 +116,7 @@ def main(action: str, arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--threads", type=int, default=1)
         part.add_argument("--workers", type=int, default=1)
         part.add_argument(
-            "--stop-after-s", type=float, default=None, help="pause at a checkpoint after so many seconds"
+            "--stop-after", type=int, default=None, help="pause at the first checkpoint with so many samples"
         )
     options = vars(parser.parse_args(arguments))
     part = options.pop("part")
