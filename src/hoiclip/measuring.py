@@ -45,7 +45,7 @@ def seconds_of(work: Callable[[], Any], repeats: int, device: torch.device) -> l
     return times
 
 
-def matmul_peak(precision: str, device: torch.device, side: int = 2048, repeats: int = 10) -> float | None:
+def matmul_peak(precision: str, device: torch.device, side: int | None = None, seconds: float = 0.5) -> float | None:
     """Operations per second of this machine's best square matrix product, or None if it has none.
 
     The better of torch's two ways on a CPU counts, the matrix product and the 1x1 convolution, which
@@ -54,9 +54,10 @@ def matmul_peak(precision: str, device: torch.device, side: int = 2048, repeats:
     Args:
         precision: ``fp32``, ``bf16``, or ``int8`` with 32-bit sums.
         device: where.
-        side: rows and columns; large enough that memory is not the limit.
-        repeats: the best of so many counts.
+        side: rows and columns; by default large enough that memory is not the limit.
+        seconds: for so long each way is tried; the best counts.
     """
+    side = side or (1536 if device.type == "cpu" else 8192)
     ways: list[Callable[[], Any]] = []
     if precision == "int8":
         a = torch.randint(-127, 127, (side, side), dtype=torch.int8, device=device)
@@ -70,7 +71,9 @@ def matmul_peak(precision: str, device: torch.device, side: int = 2048, repeats:
     for work in ways:
         with contextlib.suppress(RuntimeError, NotImplementedError), torch.inference_mode():
             work()
-            best = max(best, 2 * side**3 / min(seconds_of(work, repeats, device)))
+            end = time.perf_counter() + seconds
+            while not best or time.perf_counter() < end:
+                best = max(best, 2 * side**3 / min(seconds_of(work, 2, device)))
     return best or None
 
 
