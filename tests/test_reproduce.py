@@ -31,6 +31,7 @@ from hoiclip.paper_tables import (
 )
 from hoiclip.reproduce import Plan, cell_experiment, verb_groups
 from hoiclip.trainer import HoiTrainer, read_log
+from hoiclip.training import SHIPPED_PARTS
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +216,14 @@ def test_a_line_is_trained_as_its_shipped_experiment(table: str, method: str, ro
     cell = next(cell for cell in found.cells if (cell.method, cell.row) == (method, row))
     ours = cell_experiment(cell, split=found.split)
     assert runs._deciding(ours) == runs._deciding(load_experiment(config))
+
+
+def test_the_shipped_detector_can_guide_the_playgrounds_gen_vlkt() -> None:
+    detector = json.loads((SHIPPED_PARTS / "detector" / "config.json").read_text())
+    for cell in {cell.config: cell for table in TABLES for cell in paper_table(table).cells}.values():
+        model = cell_experiment(cell).model
+        if model.variant == "gen-vlkt":
+            assert model.interaction_layers == detector["decoder_layers"], cell.config
 
 
 def test_equal_weights_have_one_folder_and_options_of_the_line_win(tmp_path: Path) -> None:
