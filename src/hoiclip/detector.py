@@ -35,7 +35,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 SHIPPED_MODEL = Path(__file__).parent / "assets" / "playground" / "model"
 
-READERS = 8  # threads that decode and resize while the model works, if there are as many cores
+READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
 
 Picture = str | Path | Image.Image | np.ndarray
 
@@ -94,9 +94,7 @@ class HoiDetector:
             from hoiclip.export import calibration_inputs
 
             pictures = calibration_inputs(self.processor, self._calibration)
-        return open_backend(
-            self.model, backend=backend, precision=precision, device=self.device, calibration=pictures
-        )
+        return open_backend(self.model, backend=backend, precision=precision, device=self.device, calibration=pictures)
 
     @classmethod
     def from_pretrained(
@@ -255,7 +253,7 @@ class HoiDetector:
             partial(prepare, processor=self.processor, keep_picture=keep_pictures, draft=draft),
             partial(self._detect_batch, **options),
             batch_size=self.batch_size,
-            readers=min(READERS, os.cpu_count() or 1),
+            readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
         )
 
 

@@ -1,0 +1,317 @@
+"""Every backend gives the model's answers; exported folders stand on their own."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import recipe
+from tiny import tiny_model
+
+import hoiclip
+from hoiclip import HoiClipProcessor, HoiError, HoiVocabulary, backends
+from hoiclip.backends import BACKENDS, PRECISIONS, SUPPORTED, open_backend
+from hoiclip.cli import main
+from hoiclip.export import EIGHT_BIT_PARTS, Manifest, is_exported, openvino_graph
+from hoiclip.inference import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ((1, 64, 90), (2, 96, 128), (1, 112, 70), (1, 64, 90))
+
+
+def inputs(batch: int, height: int, width: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    noise = torch.Generator().manual_seed(seed)
+    values = {
+        "pixel_values": torch.randn(batch, 3, height, width, generator=noise),
+        "pixel_mask": torch.ones(batch, height, width, dtype=torch.int64),
+        "clip_pixel_values": torch.randn(batch, 3, 32, 32, generator=noise),
+    }
+    values["pixel_mask"][0, :, 60:] = 0  # the first picture of a batch is padded
+    values["pixel_values"][0, :, :, 60:] = 0
+    return values
+
+
+@torch.no_grad()
+def largest_error(backend: Any, model: Any, fields: tuple[str, ...] = OUTPUTS) -> float:
+    worst = 0.0
+    for size in SIZES:
+        given = inputs(*size)
+        found, expected = backend(**given), model(**given)
+        for name in fields:
+            worst = max(worst, float((found[name].float() - expected[name]).abs().max()))
+    return worst
+
+
+class InferenceAsModel:
+    """The graph under torch, called and answering as a model."""
+
+    def __init__(self, model: Any, *, half: bool) -> None:
+        self.graph = InferenceGraph(model, half=half)
+
+    def __call__(self, **given: torch.Tensor) -> dict[str, torch.Tensor]:
+        return dict(zip(OUTPUTS, self.graph(**given), strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained_like(tokenizer: Path) -> Any:
+    """A tiny model whose batch norms do something."""
+    model = tiny_model(tokenizer)
+    noise = torch.Generator().manual_seed(1)
+    for module in model.detector.backbone.modules():
+        if hasattr(module, "running_var"):
+            module.weight.uniform_(0.5, 1.5, generator=noise)
+            module.bias.uniform_(-0.3, 0.3, generator=noise)
+            module.running_mean.uniform_(-0.3, 0.3, generator=noise)
+            module.running_var.uniform_(0.5, 1.5, generator=noise)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(trained_like: Any, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hoiclip.checkpoints import save_model
+
+    folder = tmp_path_factory.mktemp("backends") / "model"
+    save_model(trained_like, folder, tokenizer=str(tokenizer))
+    words = trained_like.vocabulary
+    HoiClipProcessor(words, shortest_edge=64, longest_edge=112, clip_size=32).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What ``hoiclip export`` writes, by format."""
+    out = tmp_path_factory.mktemp("exported")
+    for to in ("onnx", "openvino"):
+        assert main(["export", str(folder), "--to", to, "--out", str(out / to)]) == 0
+    return {to: out / to for to in ("onnx", "openvino")}
+
+
+def test_the_graph_is_the_model(trained_like: Any) -> None:
+    graph = InferenceAsModel(trained_like, half=False)
+    assert largest_error(graph, trained_like) < 2e-5
+    assert not any(hasattr(m, "running_var") for m in graph.graph.modules())
+    assert any(hasattr(m, "running_var") for m in trained_like.modules())  # the model itself is untouched
+
+
+def test_folding_keeps_what_the_backbone_says(trained_like: Any) -> None:
+    import copy
+
+    backbone = copy.deepcopy(trained_like.detector.backbone)
+    given = inputs(2, 96, 128)
+    with torch.no_grad():
+        before = backbone(given["pixel_values"], given["pixel_mask"])[-1][0]
+        after = fold_batch_norms(backbone)(given["pixel_values"], given["pixel_mask"])[-1][0]
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variant": "gen-vlkt", "verb_classifier": False},
+        {"interaction_memory": "clip"},
+        {"verb_classifier": False},
+        {"classifier_bias": True},
+        {"mask_padding": False},
+    ],
+)
+def test_every_variant_has_its_graph(changes: dict[str, Any]) -> None:
+    model = tiny_model(**changes)
+    if changes.get("classifier_bias"):
+        torch.nn.init.normal_(model.interactions.bias)
+        torch.nn.init.normal_(model.objects.bias)
+    graph = InferenceGraph(model)
+    names = graph.output_names
+
+    def run(**given: torch.Tensor) -> dict[str, torch.Tensor]:
+        return dict(zip(names, graph(**{n: given[n] for n in graph.input_names}), strict=True))
+
+    assert largest_error(run, model, names) < 2e-5
+    assert open_backend(model).has_zero_shot == (model.config.variant == "hoiclip")
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_exported_folder_gives_the_models_answers(to: str, exported: dict[str, Path], folder: Path) -> None:
+    detector = hoiclip.load(exported[to])
+    assert (detector.backend.name, detector.backend.precision) == (to, "fp32")
+    assert detector.model is None
+    itself = hoiclip.load(folder, device="cpu")
+    assert largest_error(detector.backend, itself.model) < 1e-4
+    picture = Image.fromarray(recipe.image(3, 90, 120))
+    found, expected = (d(picture, threshold=0.0, top_k=5) for d in (detector, itself))
+    assert np.allclose(found.scores, expected.scores, atol=1e-4)
+    assert {"export.json", "vocabulary.json", "processor_config.json"} <= {f.name for f in exported[to].iterdir()}
+    manifest = Manifest.read(exported[to])
+    assert (tuple(manifest.inputs), tuple(manifest.outputs)) == (INPUTS, OUTPUTS)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("torch", "bf16"), ("openvino", "bf16"), ("openvino", "int8")])
+def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, tmp_path: Path) -> None:
+    itself = hoiclip.load(folder, device="cpu")
+    options = {}
+    if precision == "int8":
+        for seed in range(6):
+            Image.fromarray(recipe.image(seed, 90, 120)).save(tmp_path / f"{seed}.png")
+        options["calibration"] = tmp_path
+    detector = hoiclip.load(folder, device="cpu", backend=backend, precision=precision, **options)
+    assert (detector.backend.name, detector.backend.precision) == (backend, precision)
+    given = itself.processor(Image.fromarray(recipe.image(3, 90, 120)))
+    with torch.no_grad():
+        found, expected = detector.backend(**given), itself.model(**given)
+    assert torch.allclose(found.zero_shot_logits, expected.zero_shot_logits, atol=1e-4)  # CLIP stays float32
+    error = (found.human_boxes - expected.human_boxes).abs().max()
+    assert 0 < error < (0.02 if precision == "bf16" else 0.2)
+
+
+def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -> None:
+    from hoiclip.export import calibration_inputs
+
+    processor = HoiClipProcessor.from_pretrained(folder)
+    graph = openvino_graph(trained_like, "int8", calibration_inputs(processor, limit=4))
+    eight = [o for o in graph.get_ops() if o.get_type_name() == "FakeQuantize"]
+    assert eight
+    readers = {r.get_node().get_friendly_name() for o in eight for r in o.output(0).get_target_inputs()}
+    assert all(re.match(EIGHT_BIT_PARTS, name) or "fq" in name for name in readers), readers
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_graph_keeps_its_own_weights(precision: str, trained_like: Any) -> None:
+    backend = open_backend(trained_like, backend="openvino", precision=precision)
+    litter = [torch.full((n,), 7.0) for n in (16, 32, 64, 256, 1024) * 300]  # lands where weights were freed
+    assert largest_error(backend, InferenceAsModel(trained_like, half=precision == "bf16")) < (
+        1e-4 if precision == "fp32" else 0.2
+    )
+    assert len(litter) == 1500
+
+
+def test_new_sizes_compile_nothing_new(folder: Path) -> None:
+    backend = hoiclip.load(folder, device="cpu", backend="openvino").backend
+    for size in SIZES:
+        backend(**inputs(*size))
+    assert [i.get_partial_shape().is_dynamic for i in backend.request.get_compiled_model().inputs] == [True] * 3
+
+
+@pytest.mark.slow
+def test_torch_compile_takes_every_size(folder: Path) -> None:
+    detector = hoiclip.load(folder, device="cpu", backend="compile")
+    assert largest_error(detector.backend, detector.model) < 1e-4
+
+
+def test_other_words_reach_the_backend(folder: Path) -> None:
+    words = HoiVocabulary.from_words("ride bicycle, hold umbrella")
+    later = hoiclip.load(folder, device="cpu", backend="torch", precision="bf16").set_vocabulary(words)
+    at_once = hoiclip.load(folder, device="cpu", backend="torch", precision="bf16", vocabulary=words)
+    given = inputs(*SIZES[0])
+    found = [d.backend(**given).interaction_logits for d in (later, at_once)]
+    assert found[0].shape[-1] == 2
+    assert torch.equal(*found)
+
+
+def test_export_with_other_words(folder: Path, tmp_path: Path) -> None:
+    asked = "--interactions=ride bicycle, hold umbrella"
+    assert main(["export", str(folder), "--to", "openvino", asked, "--out", str(tmp_path / "m")]) == 0
+    detector = hoiclip.load(tmp_path / "m")
+    assert detector.vocabulary.num_interactions == 2
+    picture = Image.fromarray(recipe.image(3, 90, 120))
+    assert {t.name for t in detector(picture, threshold=0.0)} <= {"ride bicycle", "hold umbrella"}
+
+
+def test_detect_and_evaluate_take_exported_folders(
+    exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(recipe.image(3, 90, 120)).save(tmp_path / "a.png")
+    arguments = ["detect", str(tmp_path / "a.png"), "--model", str(exported["openvino"]), "--threshold", "0"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "detections.jsonl").read_text())["triplets"]
+    assert main([*arguments, "--out", str(tmp_path / "no"), "--interactions", "ride unicycle"]) == 2
+    assert "export it again with them" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "no"), "--precision", "bf16"]) == 2
+    assert "leave --precision out or export again" in capsys.readouterr().err
+    assert main(["export", str(exported["onnx"]), "--to", "onnx", "--out", str(tmp_path / "again")]) == 2
+    assert "is exported already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_impossible_combinations_are_told(backend: str, precision: str, folder: Path) -> None:
+    if precision not in SUPPORTED[backend]:
+        with pytest.raises(HoiError, match=f"the {backend} backend has .* use --backend openvino"):
+            hoiclip.load(folder, backend=backend, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--backend", "tensorrt"], "--backend tensorrt: unknown; choose one of torch, compile, onnx, openvino"),
+        (["--precision", "fp8"], "--precision fp8: unknown; choose one of fp32, bf16, int8"),
+    ],
+)
+def test_unknown_names_are_told(
+    arguments: list[str], told: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(recipe.image(3, 90, 120)).save(tmp_path / "a.png")
+    given = ["detect", str(tmp_path / "a.png"), "--model", str(folder), "--out", str(tmp_path / "o"), *arguments]
+    assert main(given) == 2
+    assert capsys.readouterr().err == f"hoiclip: {told}\n"
+
+
+@pytest.mark.parametrize(("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_package_is_one_sentence_with_the_command(
+    backend: str, package: str, folder: Path, exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.import_module
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == package:
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(backends.importlib, "import_module", without)
+    for source in (folder, exported[backend]):
+        with pytest.raises(HoiError, match=re.escape(f"needs {package}: pip install 'hoiclip[{backend}]'")):
+            hoiclip.load(source, backend=backend)
+
+
+def test_a_broken_export_is_told(exported: dict[str, Path], tmp_path: Path) -> None:
+    broken = shutil.copytree(exported["openvino"], tmp_path / "broken")
+    (broken / "model.xml").unlink()
+    with pytest.raises(HoiError, match="names a graph that is not there"):
+        hoiclip.load(broken)
+    (broken / "export.json").write_text("{}")
+    with pytest.raises(HoiError, match="cannot be read as hoiclip wrote it"):
+        hoiclip.load(broken)
+    assert not is_exported(tmp_path)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_the_documented_program_runs(
+    to: str, exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The programs of docs/speed.md, run as they stand, find what we find."""
+    page = (ROOT / "docs/speed.md").read_text()
+    (program,) = (
+        block
+        for block in re.findall(
+            r"^```python\n(.*?)^```", (ROOT / "docs/speed.md").read_text(), re.DOTALL | re.MULTILINE
+        )
+        if ("onnxruntime" in block) == (to == "onnx") and "model-fast" in block
+    )
+    assert len(program.strip().splitlines()) <= 20
+    assert "hoiclip" not in program.replace("# written by hoiclip export", "")
+    shutil.copytree(exported[to], tmp_path / "model-fast")
+    Image.fromarray(recipe.image(3, 90, 120)).save(tmp_path / "photo.jpg", quality=95)
+    (tmp_path / "program.py").write_text(program.replace("224", "32"))  # the tiny CLIP's square
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program.py"])
+    left = runpy.run_path("program.py")
+    assert left["logits"].shape[-1] == 6
+    assert left["boxes"].shape[-1] == 4
