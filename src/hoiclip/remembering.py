@@ -61,7 +61,8 @@ class RememberedLooks(Dataset[dict[str, Any]]):
         found: dict[str, list[Tensor]] = {}
         shape = None
         for batch in tqdm(loader, desc="looking", unit="batch", disable=arguments.disable_tqdm):
-            self.labels += batch["labels"]
+            # copies: what a worker sent would hold a file descriptor for each tensor
+            self.labels += [{name: value.clone() for name, value in label.items()} for label in batch["labels"]]
             self.file_names += batch["file_names"]
             shape = shape or batch["pixel_values"].shape[1:]
             if batch["pixel_values"].shape[1:] != shape or not batch["pixel_mask"].all():
