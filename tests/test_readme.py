@@ -75,15 +75,19 @@ def test_the_readmes_commands_and_code_run(
     assert {t["interaction"] for t in found} <= {"ride unicycle", "hold umbrella", "sit on bench"}
 
 
-def test_the_demo_shows_the_way_and_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_judges_the_shipped_model_and_shows_right_and_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^demo:.*\n\t\$\(BIN\)/hoiclip demo$", makefile, re.MULTILINE)
-    assert main(["demo", "--out", str(tmp_path)]) == 0
-    assert "UNTRAINED" in capsys.readouterr().out
-    assert Image.open(tmp_path / "demo.jpg").size[0] > 1000
-    lines = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text().splitlines()]
-    assert len(lines) == 6
-    assert all(1 <= len(line["triplets"]) <= 3 for line in lines)
+    assert main(["demo", "--out", str(tmp_path), "--scenes", "60"]) == 0
+    printed = capsys.readouterr()
+    assert "drawn scenes only" in printed.err
+    figures = dict(re.findall(r"^  (\w+) +([\d.]+) %", printed.out, re.MULTILINE))
+    assert set(figures) == {"all", "rare", "unseen"}
+    assert float(figures["all"]) > 40
+    assert Image.open(tmp_path / "demo.png").size[0] > 1000
+    assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 60
 
 
 def test_the_guides_python_runs() -> None:
@@ -112,7 +116,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 def test_the_guides_table_of_vocabularies_is_true() -> None:
     rows = re.findall(r"^\| (`.*?) \| (\d+) \| (\d+)[^|]* \| (\d+)", (ROOT / "docs/guide.md").read_text(), re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 7
     for names, verbs, objects, interactions in rows:
         for name in re.findall(r"`(\w+)`", names):
             words = HoiVocabulary.from_name(name)

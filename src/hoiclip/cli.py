@@ -209,13 +209,15 @@ def convert(args: argparse.Namespace) -> int:
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("hoiclip-demo"), help="folder for the picture")
+    parser.add_argument("--model", metavar="DIR|ID", help="a model of the playground (default: the shipped one)")
+    parser.add_argument("--scenes", type=_positive, default=300, help="how many are judged (default 300)")
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Show the main job in under two minutes, with nothing to download."""
+    """Let the shipped model look at new scenes of the playground, and judge it."""
     from hoiclip.demo import show
 
-    return show(args.out)
+    return show(args.out, args.model, args.scenes)
 
 
 # --- train, verbs, evaluate ------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def show(out: Path, model: str | None = None, scenes: int = SCENES, seed: int = 
         if not math.isnan(means.get(key, math.nan)):
             print(f"  {name:<7}{100 * means[key]:5.1f} %   ({counts[key]} interactions{EXPLAINED[key]})")
     print(f"look at {out / 'demo.png'}; every triplet stands in {log.path}")
-    print("next: hoiclip train playground            # train this model yourself, half an hour on two cores")
+    print("next: hoiclip train playground            # train this model yourself")
     print("      hoiclip convert hoiclip FILE.pth --out model/    # a published checkpoint, for photographs")
     return 0
 

@@ -92,12 +92,16 @@ def run_experiment(experiment: Experiment) -> Path:
     pictures = training_dataset(experiment, data, processor.clip_size)
     if experiment.train.precision == "bf16" and arguments.device.type == "cpu":
         model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
-    remember = experiment.train.remember_looks
+    samples: Any = pictures
+    if experiment.train.remember_looks:
+        samples = RememberedLooks(pictures, model, arguments)
+        arguments.dataloader_num_workers = 0  # nothing is left to load
+        arguments.dataloader_persistent_workers, arguments.dataloader_prefetch_factor = False, None
     trainer = HoiTrainer(
         model,
         arguments,
-        RememberedLooks(pictures, model, arguments) if remember else pictures,
-        collate_looks if remember else collate,
+        samples,
+        collate_looks if experiment.train.remember_looks else collate,
         schedule_of(experiment),
         evaluation_set(experiment, data, processor),
         processor,
