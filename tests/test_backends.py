@@ -297,7 +297,6 @@ def test_the_documented_program_runs(
     to: str, exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The programs of docs/speed.md, run as they stand, find what we find."""
-    page = (ROOT / "docs/speed.md").read_text()
     (program,) = (
         block
         for block in re.findall(
