@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +226,29 @@ def require(package: str, extra: str) -> Any:
         HoiError: if it is not installed, with the command that installs it.
     """
     try:
-        return importlib.import_module(package)
+        with unreported():
+            return importlib.import_module(package)
     except ImportError as error:
         raise HoiError(f"--backend {extra} needs {package}: pip install 'hoiclip[{extra}]'") from error
+
+
+@contextlib.contextmanager
+def unreported() -> Iterator[None]:
+    """Without telling the makers: OpenVINO and NNCF send over the network what they are used for.
+
+    They do so from forks of this process, which with a model in memory is not even cheap.
+    """
+    try:
+        from openvino_telemetry.utils.sender import TelemetrySender
+    except ImportError:
+        yield
+        return
+    send = TelemetrySender.send
+    TelemetrySender.send = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        TelemetrySender.send = send
 
 
 def _device(device: str | torch.device | None) -> torch.device:

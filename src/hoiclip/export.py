@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoiclip.backends import check_combination, require
+from hoiclip.backends import check_combination, require, unreported
 from hoiclip.errors import HoiError
 from hoiclip.files import filling
 from hoiclip.inference import InferenceGraph
@@ -274,7 +274,7 @@ def quietly() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), unreported():
             warnings.simplefilter("ignore")
             yield
     finally:
