@@ -119,6 +119,7 @@ def test_folding_keeps_what_the_backbone_says(trained_like: Any) -> None:
     [
         {"variant": "gen-vlkt", "verb_classifier": False},
         {"interaction_memory": "clip"},
+        {"interaction_layers": 1},
         {"verb_classifier": False},
         {"classifier_bias": True},
         {"mask_padding": False},

@@ -40,6 +40,8 @@ class InferenceGraph(nn.Module):
         fold_batch_norms(self.detector)
         self.detector.backbone = Backbone(self.detector.backbone, half=half)
         self.decoder = copy.deepcopy(model.interaction_decoder)
+        # boxes and objects come from the instance layer of the same number as the last interaction layer
+        self.last = model.config.interaction_layers - 1
         self.input_names, self.output_names = self.names(model)
         looks = "clip_pixel_values" in self.input_names
         self.clip_tower = self.clip_projection = self.verb_adapter = None
@@ -92,9 +94,9 @@ class InferenceGraph(nn.Module):
         if self.verb_adapter is not None:
             logits = logits + self.verb_head(nn.functional.normalize(self.verb_adapter(features), dim=-1))
         return (
-            self.detector.human_box_head(human[-1]).sigmoid(),
-            self.detector.object_box_head(objects[-1]).sigmoid(),
-            self.object_head(self.detector.object_features(objects[-1])),
+            self.detector.human_box_head(human[self.last]).sigmoid(),
+            self.detector.object_box_head(objects[self.last]).sigmoid(),
+            self.object_head(self.detector.object_features(objects[self.last])),
             logits,
             *zero_shot,
         )
