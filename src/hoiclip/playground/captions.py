@@ -57,10 +57,14 @@ class CaptionedScenes:
         seed: the stream.
         start: index of the first scene.
         size: of scenes and samples, in pixels.
+        crowded: scenes as full as a dataset's, and a crop around every second of their pairs.
     """
 
-    def __init__(self, vocabulary: HoiVocabulary, seed: int, start: int = 0, size: int = SIZE) -> None:
+    def __init__(
+        self, vocabulary: HoiVocabulary, seed: int, start: int = 0, size: int = SIZE, crowded: bool = False
+    ) -> None:
         self.vocabulary, self.seed, self.start, self.size = vocabulary, seed, start, size
+        self.crowded = crowded
         self.pairs = drawable_pairs(vocabulary)
         self._ids = {pair: k for k, pair in enumerate(self.pairs)}
         self._weights = dict.fromkeys(self.pairs, 1.0)
@@ -74,14 +78,14 @@ class CaptionedScenes:
     def scene_samples(self, index: int) -> list[Sample]:
         """The samples of one scene."""
         dice = Dice(np.random.default_rng([self.seed, STREAM, index]))
-        groups = dice.weighted((1, 2, 3), (0.66, 0.26, 0.08))
-        alone = groups == 1 and dice.chance(0.75)
+        groups = dice.weighted((1, 2, 3), (0.4, 0.4, 0.2) if self.crowded else (0.66, 0.26, 0.08))
+        alone = groups == 1 and dice.chance(0.4 if self.crowded else 0.75)
         wanted = [dice.choice(self.pairs) for _ in range(groups)]
         scene = sample_scene(dice, wanted, self._weights, self.size, extras=0.0 if alone else 0.45)
         image = render(scene)
         samples = [self._scene_sample(scene, image)]
-        if dice.chance(PAIR_CROPS):
-            samples.append(self._pair_sample(scene, image, dice))
+        crops = max(1, len(scene.pairs) // 2) if self.crowded else int(dice.chance(PAIR_CROPS))
+        samples += [self._pair_sample(scene, image, dice) for _ in range(crops)]
         if dice.chance(OBJECT_CROPS):
             samples.append(self._object_sample(scene, image, dice))
         if dice.chance(EMPTY_CROPS):

@@ -133,8 +133,9 @@ def contrastive_loss(logits: torch.Tensor, target: torch.Tensor, banned: torch.T
 class _Batches(IterableDataset):
     """Batches of samples, shuffled in a small pool so that crops part from their scenes."""
 
-    def __init__(self, vocabulary: HoiVocabulary, seed: int, start: int, batch: int) -> None:
-        self.scenes, self.seed, self.start, self.batch = CaptionedScenes(vocabulary, seed, start), seed, start, batch
+    def __init__(self, vocabulary: HoiVocabulary, seed: int, start: int, batch: int, crowded: bool = False) -> None:
+        self.scenes = CaptionedScenes(vocabulary, seed, start, crowded=crowded)
+        self.seed, self.start, self.batch = seed, start, batch
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         step_aside()
@@ -245,6 +246,7 @@ def pretrain_clip(
     start_from: str | Path | None = None,
     device: str | None = None,
     bf16: bool = False,
+    crowded: bool = False,
     vocabulary: HoiVocabulary | str = "playground",
 ) -> dict[str, Any]:
     """Trains the mini CLIP and writes it to ``out`` (fp16 weights, tokenizer, provenance).
@@ -268,6 +270,8 @@ def pretrain_clip(
         start_from: folder of a mini CLIP to begin with instead of fresh weights.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         bf16: mixed precision; three times as fast on a CPU with AVX-512 bf16 instructions, slow on others.
+        crowded: a second stage, for a CLIP that knows its words: fuller scenes, more crops, every
+            patch shown; it learns whom a crop is about.
         vocabulary: whose combinations are shown.
 
     Returns:
@@ -293,7 +297,11 @@ def pretrain_clip(
         betas=(0.9, 0.98),
     )
     command = f"hoiclip playground pretrain clip --seed {seed} --samples {samples} --lr {lr:g}"
-    command += (" --bf16" if bf16 else "") + (f" --start-from {start_from}" if start_from else "")
+    command += (
+        (" --bf16" if bf16 else "")
+        + (" --crowded" if crowded else "")
+        + (f" --start-from {start_from}" if start_from else "")
+    )
     command += f" --stop-after {stop_after}" if stop_after else ""
     steps = samples // batch
     step, history, spent, commands = 0, [], 0.0, [command]
@@ -305,7 +313,7 @@ def pretrain_clip(
         step, history, spent = state["step"], state["history"], state["seconds"]
         commands = [c for c in state["commands"] if c != command] + commands
     # A resumed run draws scenes no run before it has seen: 0.55 of all samples are whole scenes.
-    data = _Batches(vocabulary, seed, step * batch, batch)
+    data = _Batches(vocabulary, seed, step * batch, batch, crowded)
     loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     began = time.monotonic()
     model.train()
@@ -330,7 +338,7 @@ def pretrain_clip(
             group["lr"] = lr * learning_rate_factor(step, steps, warmup=300)
         examples = {k: v.to(place) for k, v in next(loader).items()}
         keep = None
-        if step < full_from * steps and patch_drop > 0:
+        if step < full_from * steps and patch_drop > 0 and not crowded:
             patches = GRID * GRID
             keep = torch.randperm(patches)[: round(patches * (1 - patch_drop))].sort().values.to(place)
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bf16):

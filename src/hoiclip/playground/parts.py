@@ -113,6 +113,8 @@ def main(action: str, arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--start-from", default=None, help="folder of weights to begin with")
         part.add_argument("--device", default=None, help="cpu or cuda; by default a GPU if there is one")
         part.add_argument("--bf16", action="store_true", help="mixed precision, for CPUs with AVX-512 bf16 and GPUs")
+        if name == "clip":
+            part.add_argument("--crowded", action="store_true", help="second stage: fuller scenes, more crops")
         part.add_argument("--threads", type=int, default=1)
         part.add_argument("--workers", type=int, default=1)
         part.add_argument(
