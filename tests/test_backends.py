@@ -19,10 +19,10 @@ from reference import recipe
 from tiny import tiny_model
 
 import hoiclip
-from hoiclip import HoiClipProcessor, HoiError, HoiVocabulary, backends
+from hoiclip import HoiClipProcessor, HoiError, HoiVocabulary, graphs
 from hoiclip.backends import BACKENDS, PRECISIONS, SUPPORTED, open_backend
 from hoiclip.cli import main
-from hoiclip.export import EIGHT_BIT_PARTS, Manifest, is_exported, openvino_graph
+from hoiclip.graphs import EIGHT_BIT_PARTS, Manifest, is_exported, openvino_graph
 from hoiclip.inference import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,7 +174,7 @@ def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, t
 
 
 def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -> None:
-    from hoiclip.export import calibration_inputs
+    from hoiclip.calibration import calibration_inputs
 
     processor = HoiClipProcessor.from_pretrained(folder)
     graph = openvino_graph(trained_like, "int8", calibration_inputs(processor, limit=4))
@@ -278,7 +278,7 @@ def test_a_missing_package_is_one_sentence_with_the_command(
             raise ImportError(name)
         return real(name, *rest)
 
-    monkeypatch.setattr(backends.importlib, "import_module", without)
+    monkeypatch.setattr(graphs.importlib, "import_module", without)
     for source in (folder, exported[backend]):
         with pytest.raises(HoiError, match=re.escape(f"needs {package}: pip install 'hoiclip[{backend}]'")):
             hoiclip.load(source, backend=backend)

@@ -13,7 +13,8 @@ from PIL import Image
 
 import hoiclip
 from hoiclip import Detections, HoiDetector, HoiError, HoiVocabulary
-from hoiclip.detector import DetectionLog, choose_device, find_images
+from hoiclip.detector import DetectionLog, choose_device
+from hoiclip.pictures import find_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

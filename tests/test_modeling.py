@@ -247,6 +247,10 @@ def test_wrong_options_are_told_in_one_sentence() -> None:
         HoiClipConfig(backbone="vgg")
     with pytest.raises(HoiError, match="ViT-B/32"):
         HoiClipConfig(clip_name="ViT-H")
+    with pytest.raises(HoiError, match="interaction_layers is 1 and the detector has 2 decoder layers"):
+        tiny_config(variant="gen-vlkt", interaction_layers=1)
+    with pytest.raises(HoiError, match="interaction_layers must be at most 2"):
+        tiny_config(interaction_layers=3)
 
 
 def test_public_names_are_there() -> None:

@@ -17,8 +17,9 @@ from tiny import tiny_vocabulary
 
 import hoiclip
 from hoiclip import Detections, HoiError
+from hoiclip.pictures import load_image, load_reduced
 from hoiclip.pipeline import Prepared, detect_in_order, pictures_in_flight, prepare
-from hoiclip.processing import HoiClipProcessor, detector_view, load_image, load_reduced
+from hoiclip.processing import HoiClipProcessor, detector_view
 
 WORDS = tiny_vocabulary()
 SIZES = {"wide": (8, 12), "tall": (12, 8), "square": (8, 8)}

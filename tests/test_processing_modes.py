@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from hoiclip import HoiClipProcessor, HoiError
-from hoiclip.processing import as_picture, load_image, to_rgb
+from hoiclip.pictures import as_picture, load_image, to_rgb
 
 ORIENTATION = 0x0112
 WIDTH, HEIGHT = 24, 16

@@ -98,10 +98,10 @@ def test_a_table_is_trained_once_and_written_beside_the_papers_numbers(
     content = json.loads((tmp_path / "table5.json").read_text())
     by_row = {cell["row"]: cell for cell in content["cells"]}
     assert by_row["+verb"]["runs"] == [{"seed": 0, "run": "playground-seed0", "top_k": 0}]
-    assert by_row["+free"]["runs"] == [{"seed": 0, "run": "playground-seed0", "top_k": 10}]
+    assert by_row["+free"]["runs"] == [{"seed": 0, "run": "playground-seed0", "top_k": 20}]
     stored = json.loads((tmp_path / "runs" / "playground-seed0" / "test.json").read_text())
-    assert list(stored["by_top_k"]) == ["0", "10"]
-    assert by_row["+free"]["numbers"]["full"]["runs"] == [stored["by_top_k"]["10"]["full"]]
+    assert list(stored["by_top_k"]) == ["0", "20"]
+    assert by_row["+free"]["numbers"]["full"]["runs"] == [stored["by_top_k"]["20"]["full"]]
     assert stored["by_top_k"]["0"]["classes"][0]["interaction"] == "hold ball"
     assert stored["judged_on"]["split"] == "test"
     lines = (tmp_path / "table5.md").read_text().splitlines()

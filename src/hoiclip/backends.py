@@ -11,10 +11,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hoiclip.errors import HoiError
+from hoiclip.graphs import Manifest, openvino_graph, require, write_onnx
 from hoiclip.inference import InferenceGraph, as_output
 from hoiclip.modeling import HoiClipModel, HoiClipOutput
 
@@ -181,8 +180,6 @@ def open_backend(
             the backend cannot use.
     """
     if folder is not None:
-        from hoiclip.export import Manifest
-
         manifest = Manifest.read(folder)
         place = _device(device)
         if manifest.format == "onnx":
@@ -195,8 +192,6 @@ def open_backend(
         if backend == "torch" and precision == "fp32":
             return ModelBackend(model, place)
         return GraphBackend(model, backend, precision, place)
-    from hoiclip.export import openvino_graph, write_onnx
-
     require(PACKAGES[backend][0], backend)
     names = InferenceGraph.names(model)[1]
     if backend == "onnx":
@@ -217,38 +212,6 @@ def check_combination(backend: str, precision: str) -> None:
             f"--precision {precision}: the {backend} backend has {' and '.join(SUPPORTED[backend])} only; "
             "use --backend openvino"
         )
-
-
-def require(package: str, extra: str) -> Any:
-    """A package that not everybody needs.
-
-    Raises:
-        HoiError: if it is not installed, with the command that installs it.
-    """
-    try:
-        with unreported():
-            return importlib.import_module(package)
-    except ImportError as error:
-        raise HoiError(f"--backend {extra} needs {package}: pip install 'hoiclip[{extra}]'") from error
-
-
-@contextlib.contextmanager
-def unreported() -> Iterator[None]:
-    """Without telling the makers: OpenVINO and NNCF send over the network what they are used for.
-
-    They do so from forks of this process, which with a model in memory is not even cheap.
-    """
-    try:
-        from openvino_telemetry.utils.sender import TelemetrySender
-    except ImportError:
-        yield
-        return
-    send = TelemetrySender.send
-    TelemetrySender.send = lambda *args, **kwargs: None
-    try:
-        yield
-    finally:
-        TelemetrySender.send = send
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -61,7 +61,8 @@ def detect(args: argparse.Namespace) -> int:
     """Find human-verb-object triplets in pictures."""
     from tqdm import tqdm
 
-    from hoiclip.detector import DetectionLog, find_images, load
+    from hoiclip.detector import DetectionLog, load
+    from hoiclip.pictures import find_images
     from hoiclip.vocabulary import HoiVocabulary
 
     if args.draft and not args.no_pictures:

@@ -164,6 +164,14 @@ class HoiClipConfig(PreTrainedConfig):
         self.weight_giou = weight_giou
         self.focal_alpha = focal_alpha
         self.distillation_weight = distillation_weight
+        instance_layers = self.detector.decoder_layers
+        if variant == "gen-vlkt" and interaction_layers != instance_layers:
+            raise HoiError(
+                f"interaction_layers is {interaction_layers} and the detector has {instance_layers} decoder layers: "
+                "in the gen-vlkt variant each guides one; give both the same number"
+            )
+        if interaction_layers > instance_layers:  # layer i predicts together with instance layer i
+            raise HoiError(f"interaction_layers must be at most {instance_layers}, the detector's decoder layers")
         if not carries_clip and variant != "gen-vlkt":
             raise HoiError("carries_clip: only the gen-vlkt variant detects without CLIP")
         self.carries_clip = carries_clip

@@ -9,7 +9,6 @@ The only room that knows devices and batches; no maths.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import sys
@@ -26,11 +25,12 @@ from PIL import Image
 from hoiclip.backends import Backend, ModelBackend, check_combination, open_backend
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.export import Manifest, is_exported
 from hoiclip.files import write_text
+from hoiclip.graphs import Manifest, is_exported
 from hoiclip.modeling import HoiClipModel
+from hoiclip.pictures import as_picture, load_image, to_rgb
 from hoiclip.pipeline import Prepared, detect_in_order, prepare
-from hoiclip.processing import IMAGE_SUFFIXES, HoiClipProcessor, as_picture, load_image, to_rgb
+from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
 
 SHIPPED_MODEL = Path(__file__).parent / "assets" / "playground" / "model"
@@ -91,7 +91,7 @@ class HoiDetector:
     def _open(self, backend: str, precision: str) -> Backend:
         pictures = None
         if backend == "openvino" and precision == "int8":
-            from hoiclip.export import calibration_inputs
+            from hoiclip.calibration import calibration_inputs
 
             pictures = calibration_inputs(self.processor, self._calibration)
         return open_backend(self.model, backend=backend, precision=precision, device=self.device, calibration=pictures)
@@ -238,7 +238,8 @@ class HoiDetector:
         """Go through files; the next ones are read while the model works, a few at a time.
 
         Args:
-            paths: picture files, see :func:`find_images`; taken one by one, so there may be any number.
+            paths: picture files, see :func:`hoiclip.pictures.find_images`; taken one by one, so there may
+                be any number.
             keep_pictures: hand out the decoded pictures too.
             draft: decode JPEGs of more than twice the detector's size at reduced scale.  Faster;
                 scores move a little, and the pictures are not handed out.
@@ -310,39 +311,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise HoiError(f"device {device!s} is not available here; use --device cpu") from error
     return chosen
-
-
-def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Picture files named directly, by folder, or by a pattern with ``*``, in order, each once.
-
-    A name that does not exist stays in the list, so that it is reported where it is read.
-
-    Raises:
-        HoiError: if a folder cannot be read or holds no pictures, or a pattern matches nothing.
-    """
-    found: list[Path] = []
-    for source in map(Path, sources):
-        if os.path.isdir(source):
-            try:
-                inside = sorted(p for p in source.iterdir() if _looks_like_a_picture(p))
-            except OSError as error:
-                raise HoiError(f"{source}: the folder cannot be read ({error.strerror}); check permissions") from error
-            if not inside:
-                raise HoiError(f"{source}: no images in this folder; give one with JPEG, PNG or the like")
-            found += inside
-        elif glob.has_magic(str(source)) and not os.path.exists(source):
-            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if os.path.isfile(p))
-            if not matches:
-                raise HoiError(f"{source}: nothing matches this pattern; check the path")
-            found += matches
-        else:
-            found.append(source)
-    return list(dict.fromkeys(found))
-
-
-def _looks_like_a_picture(path: Path) -> bool:
-    """By its name; hidden files are what other programs left there."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not os.path.isdir(path)
 
 
 def _picture(image: Picture) -> Image.Image:

@@ -22,7 +22,8 @@ from PIL import Image
 
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.processing import HoiClipProcessor, load_image, load_reduced
+from hoiclip.pictures import load_image, load_reduced
+from hoiclip.processing import HoiClipProcessor
 
 # So many batches are looked through for pictures of equal size.
 BATCHES_TO_CHOOSE_FROM = 3
@@ -52,7 +53,7 @@ def prepare(
         path: the file.
         processor: knows the sizes.
         keep_picture: hand the decoded picture on.
-        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.processing.load_reduced`; the
+        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.pictures.load_reduced`; the
             picture is not kept then.
     """
     try:
