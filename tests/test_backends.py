@@ -106,12 +106,13 @@ def test_the_graph_is_the_model(trained_like: Any) -> None:
 def test_folding_keeps_what_the_backbone_says(trained_like: Any) -> None:
     import copy
 
-    backbone = copy.deepcopy(trained_like.detector.backbone)
+    backbone = copy.deepcopy(trained_like.detector.backbone).double()
     given = inputs(2, 96, 128)
+    pixel_values, pixel_mask = given["pixel_values"].double(), given["pixel_mask"]
     with torch.no_grad():
-        before = backbone(given["pixel_values"], given["pixel_mask"])[-1][0]
-        after = fold_batch_norms(backbone)(given["pixel_values"], given["pixel_mask"])[-1][0]
-    assert torch.allclose(before, after, atol=1e-5)
+        before = backbone(pixel_values, pixel_mask)[-1][0]
+        after = fold_batch_norms(backbone)(pixel_values, pixel_mask)[-1][0]
+    assert torch.allclose(before, after, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +191,9 @@ def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -
 def test_a_graph_keeps_its_own_weights(precision: str, trained_like: Any) -> None:
     backend = open_backend(trained_like, backend="openvino", precision=precision)
     litter = [torch.full((n,), 7.0) for n in (16, 32, 64, 256, 1024) * 300]  # lands where weights were freed
-    assert largest_error(backend, InferenceAsModel(trained_like, half=precision == "bf16")) < (
-        1e-4 if precision == "fp32" else 0.2
-    )
+    # wrong weights are off by tens; a processor without bfloat16 computes more exactly than asked for
+    limit = 1e-4 if precision == "fp32" else 1.0
+    assert largest_error(backend, InferenceAsModel(trained_like, half=precision == "bf16")) < limit
     assert len(litter) == 1500
 
 

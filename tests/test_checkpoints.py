@@ -41,8 +41,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path) -> tuple[Pa
 def test_a_model_starts_from_detr_and_clip(parts: tuple[Path, Path]) -> None:
     detr_folder, clip_folder = parts
     model = initialise_from(
-        detr_folder, clip_folder, tiny_vocabulary(), decoder_layers=2, num_queries=4, interaction_heads=4,
-        unused_parameters=False,
+        detr_folder, clip_folder, tiny_vocabulary(), decoder_layers=2, interaction_layers=2, num_queries=4,
+        interaction_heads=4, unused_parameters=False,
     )  # fmt: skip
     detr = DetrForObjectDetection.from_pretrained(detr_folder)
     ours, theirs = model.detector, detr.model
@@ -63,8 +63,8 @@ def test_a_model_starts_from_detr_and_clip(parts: tuple[Path, Path]) -> None:
     assert model.interactions.bias is None
     assert torch.equal(model.verbs.verb_to_interaction, torch.from_numpy(tiny_vocabulary().verb_to_interaction))
     again = initialise_from(
-        detr_folder, clip_folder, tiny_vocabulary(), decoder_layers=2, num_queries=4, interaction_heads=4,
-        unused_parameters=False,
+        detr_folder, clip_folder, tiny_vocabulary(), decoder_layers=2, interaction_layers=2, num_queries=4,
+        interaction_heads=4, unused_parameters=False,
     )  # fmt: skip
     assert torch.equal(model.detector.human_queries.weight, again.detector.human_queries.weight)
 

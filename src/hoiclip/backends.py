@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hoiclip.errors import HoiError
 from hoiclip.graphs import Manifest, openvino_graph, require, write_onnx
-from hoiclip.inference import InferenceGraph, as_output
+from hoiclip.inference import INPUTS, InferenceGraph, as_output
 from hoiclip.modeling import HoiClipModel, HoiClipOutput
 
 BACKENDS = ("torch", "compile", "onnx", "openvino")
@@ -144,7 +144,8 @@ class OpenVinoBackend(Backend):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         compiled = openvino.Core().compile_model(graph, "CPU", settings)
-        self.input_names = tuple(i.get_any_name() for i in compiled.inputs)
+        # a port may go by more names than ours: conversions for this machine add their own
+        self.input_names = tuple(name for name in INPUTS if any(name in i.get_names() for i in compiled.inputs))
         self.request = compiled.create_infer_request()
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:

@@ -5,7 +5,6 @@ hoiclip playground pretrain clip --out runs/clip
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,17 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
 
 from hoiclip.playground.captions import GRID, CaptionedScenes, Sample, sentences
 from hoiclip.playground.dataset import SIZE, PlaygroundDataset, crop_square, union
 from hoiclip.playground.running import (
-    halve_weights,
-    learning_rate_factor,
-    load_checkpoint,
-    save_checkpoint,
+    Pretraining,
+    Schedule,
+    pretraining_command,
     seed_everything,
     sine_cosine_2d,
     step_aside,
-    write_provenance,
 )
 from hoiclip.playground.tokens import build_tokenizer
 from hoiclip.vocabulary import HoiVocabulary
@@ -38,6 +34,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's
 STD = (0.26862954, 0.26130258, 0.27577711)
 DENSE_WEIGHT = 4.0
 MAX_SCALE = float(np.log(100.0))
+HELD_OUT = 900_001  # seed of scenes to measure on
 
 
 # --- the model -------------------------------------------------------------------------------------
@@ -169,7 +166,7 @@ def measure_clip(
     model: CLIPModel,
     tokenizer: PreTrainedTokenizerFast,
     vocabulary: HoiVocabulary,
-    seed: int = 900_001,
+    seed: int = HELD_OUT,
     scenes: int = 1000,
 ) -> dict[str, float]:
     """Top-1 over all interactions on held-out scenes, uniform over classes.
@@ -296,49 +293,26 @@ def pretrain_clip(
         lr=lr,
         betas=(0.9, 0.98),
     )
-    command = f"hoiclip playground pretrain clip --seed {seed} --samples {samples} --lr {lr:g}"
-    command += (
-        (" --bf16" if bf16 else "")
-        + (" --crowded" if crowded else "")
-        + (f" --start-from {start_from}" if start_from else "")
+    command = pretraining_command(
+        "clip",
+        seed=seed,
+        samples=samples,
+        lr=float(lr),
+        bf16=bf16,
+        crowded=crowded,
+        start_from=start_from,
+        stop_after=stop_after,
     )
-    command += f" --stop-after {stop_after}" if stop_after else ""
-    steps = samples // batch
-    step, history, spent, commands = 0, [], 0.0, [command]
-    state = load_checkpoint(out / "checkpoint.pt")
-    if state:
-        model.load_state_dict(state["model"])
-        dense_head.load_state_dict(state["dense_head"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, history, spent = state["step"], state["history"], state["seconds"]
-        commands = [c for c in state["commands"] if c != command] + commands
+    schedule = Schedule(samples, batch, lr, 300, measure_every, checkpoint_every, stop_after)
+    training = Pretraining(out, {"model": model, "dense_head": dense_head}, optimizer, schedule, command)
     # A resumed run draws scenes no run before it has seen: 0.55 of all samples are whole scenes.
-    data = _Batches(vocabulary, seed, step * batch, batch, crowded)
+    data = _Batches(vocabulary, seed, training.samples, batch, crowded)
     loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
-    began = time.monotonic()
-    model.train()
-    bar = tqdm(total=steps, initial=step, desc="mini CLIP", unit="step", mininterval=5)
 
-    def checkpoint() -> None:
-        save_checkpoint(
-            out / "checkpoint.pt",
-            {
-                "model": model.state_dict(),
-                "dense_head": dense_head.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "history": history,
-                "commands": commands,
-                "seconds": spent + time.monotonic() - began,
-            },
-        )
-
-    while step < steps:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * learning_rate_factor(step, steps, warmup=300)
+    def losses(step: int) -> dict[str, torch.Tensor]:
         examples = {k: v.to(place) for k, v in next(loader).items()}
         keep = None
-        if step < full_from * steps and patch_drop > 0 and not crowded:
+        if step < full_from * schedule.steps and patch_drop > 0 and not crowded:
             patches = GRID * GRID
             keep = torch.randperm(patches)[: round(patches * (1 - patch_drop))].sort().values.to(place)
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bf16):
@@ -346,65 +320,25 @@ def pretrain_clip(
             sentences_seen = encode_texts(model, tokens)
             patch_logits = dense_head(patches_seen).float()
         logits = model.logit_scale.exp() * images.float() @ sentences_seen.float().T  # (B, T)
-        loss = contrastive_loss(logits, examples["target"], examples["banned"])
+        contrast = contrastive_loss(logits, examples["target"], examples["banned"])
         dense = examples["dense"].float() if keep is None else examples["dense"][:, keep].float()
         dense_loss = functional.binary_cross_entropy_with_logits(patch_logits, dense)
-        optimizer.zero_grad(set_to_none=True)
-        (loss + DENSE_WEIGHT * dense_loss).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0.0, MAX_SCALE)
-        step += 1
-        bar.update()
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}", dense=f"{dense_loss.item():.3f}", refresh=False)
-        if step % max(1, measure_every // batch) == 0 or step == steps:
-            history.append(
-                {"samples": step * batch, **measure_clip(model, tokenizer, vocabulary, scenes=measure_scenes)}
-            )
-            tqdm.write(str({**history[-1], "seconds": round(spent + time.monotonic() - began)}))
-        if step % max(1, checkpoint_every // batch) == 0 or step == steps:
-            checkpoint()
-            if stop_after is not None and step * batch >= stop_after:
-                break
-    bar.close()
-    export_clip(
-        model,
-        tokenizer,
-        out,
-        commands=commands,
-        seed=seed,
-        samples=step * batch,
-        history=history,
-        seconds=spent + time.monotonic() - began,
+        return {"loss": contrast + DENSE_WEIGHT * dense_loss, "dense": dense_loss}
+
+    @torch.no_grad()
+    def limit_scale() -> None:
+        model.logit_scale.clamp_(0.0, MAX_SCALE)
+
+    model.train()
+    training.run(
+        "mini CLIP",
+        losses,
+        lambda: measure_clip(model, tokenizer, vocabulary, scenes=measure_scenes),
+        list(model.parameters()),
+        limit_scale,
     )
-    return history[-1] if history else {}
-
-
-def export_clip(
-    model: CLIPModel,
-    tokenizer: PreTrainedTokenizerFast,
-    out: Path,
-    *,
-    commands: list[str],
-    seed: int,
-    samples: int,
-    history: list,
-    seconds: float,
-) -> None:
-    """The folder transformers loads, with the weights as fp16."""
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    halve_weights(out)
-    write_provenance(
-        out,
-        commands=commands,
-        seed=seed,
-        samples=samples,
-        seconds=round(seconds),
-        metrics=history[-1] if history else {},
-        held_out="top-1 over all interactions, 1000 uniform test scenes of seed 900001",
-        history=history,
-    )
+    held_out = f"top-1 over all interactions, {measure_scenes} uniform test scenes of seed {HELD_OUT}"
+    return training.write_weights(out, seed, held_out)

@@ -9,7 +9,6 @@ picture, and further groups of queries that share the decoder (Group DETR).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,18 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 from transformers.loss.loss_for_object_detection import ImageLoss
 from transformers.models.detr.modeling_detr import DetrFrozenBatchNorm2d
 
 from hoiclip.playground.dataset import SIZE, PlaygroundDataset
-from hoiclip.playground.running import (
-    halve_weights,
-    learning_rate_factor,
-    load_checkpoint,
-    save_checkpoint,
-    seed_everything,
-    step_aside,
-    write_provenance,
-)
+from hoiclip.playground.running import Pretraining, Schedule, pretraining_command, seed_everything, step_aside
 from hoiclip.vocabulary import HoiVocabulary
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as DETR
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
+HELD_OUT = 900_002  # seed of scenes to measure on
 
 
 # --- the model -------------------------------------------------------------------------------------
@@ -291,7 +282,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 def measure_detector(
     model: DetrForObjectDetection,
     vocabulary: HoiVocabulary,
-    seed: int = 900_002,
+    seed: int = HELD_OUT,
     scenes: int = 500,
     interactions: bool = True,
 ) -> dict[str, float]:
@@ -430,75 +421,44 @@ def pretrain_detector(
     criterion = ImageLoss(PaddedMatcher(), classes, config.eos_coefficient, ["labels", "boxes"]).to(place)
     parameters = [*model.parameters(), *aids.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    command = f"hoiclip playground pretrain detector --seed {seed} --samples {samples} --lr {lr:g}"
-    command += (" --bf16" if bf16 else "") + (f" --start-from {start_from}" if start_from else "")
-    command += f" --stop-after {stop_after}" if stop_after else ""
-    steps = samples // batch
-    step, history, spent, commands = 0, [], 0.0, [command]
-    state = load_checkpoint(out / "checkpoint.pt")
-    if state:
-        model.load_state_dict(state["model"])
-        aids.load_state_dict(state["aids"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, history, spent = state["step"], state["history"], state["seconds"]
-        commands = [c for c in state["commands"] if c != command] + commands
-    data = _StillLifes(vocabulary, seed, step * batch, batch)
+    command = pretraining_command(
+        "detector",
+        seed=seed,
+        samples=samples,
+        lr=float(lr),
+        bf16=bf16,
+        start_from=start_from,
+        stop_after=stop_after,
+    )
+    schedule = Schedule(samples, batch, lr, 200, measure_every, checkpoint_every, stop_after)
+    training = Pretraining(out, {"model": model, "aids": aids}, optimizer, schedule, command)
+    data = _StillLifes(vocabulary, seed, training.samples, batch)
     loader = iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
-    model.train()
-    model.to(memory_format=torch.channels_last)
-    began = time.monotonic()
-    bar = tqdm(total=steps, initial=step, desc="mini DETR", unit="step", mininterval=5)
-    while step < steps:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * learning_rate_factor(step, steps, warmup=200)
+    aid = aids["dense"]
+    assert isinstance(aid, DenseHead)
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
         examples = next(loader)
         labels = [{k: v.to(place) for k, v in label.items()} for label in examples["labels"]]
         pixels = normalise(examples["images"].to(place)).contiguous(memory_format=torch.channels_last)
-        aid = aids["dense"]
-        assert isinstance(aid, DenseHead)
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bf16):
             memory, positions = encode(model, pixels)
             dense = aid.loss(memory, labels)
             loss = dense_weight * dense
-            if step >= dense_first * steps:
+            if step >= dense_first * schedule.steps:
                 loss = loss + _set_loss(model, aids, memory, positions, labels, criterion, groups)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        step += 1
-        bar.update()
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}", dense=f"{dense.item():.3f}", refresh=False)
-        if step % max(1, measure_every // batch) == 0 or step == steps:
-            history.append({"samples": step * batch, **measure_detector(model, vocabulary, scenes=measure_scenes)})
-            tqdm.write(str({**history[-1], "seconds": round(spent + time.monotonic() - began)}))
-        if step % max(1, checkpoint_every // batch) == 0 or step == steps:
-            save_checkpoint(
-                out / "checkpoint.pt",
-                {
-                    "model": model.state_dict(),
-                    "aids": aids.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step,
-                    "history": history,
-                    "commands": commands,
-                    "seconds": spent + time.monotonic() - began,
-                },
-            )
-            if stop_after is not None and step * batch >= stop_after:
-                break
-    bar.close()
-    export_detector(
-        model,
-        out,
-        commands=commands,
-        seed=seed,
-        samples=step * batch,
-        history=history,
-        seconds=spent + time.monotonic() - began,
+        return {"loss": loss, "dense": dense}
+
+    model.train()
+    model.to(memory_format=torch.channels_last)
+    training.run("mini DETR", losses, lambda: measure_detector(model, vocabulary, scenes=measure_scenes), parameters)
+    out.mkdir(parents=True, exist_ok=True)
+    frozen_copy(model).save_pretrained(out)
+    held_out = (
+        f"mAP at IoU 0.5 over {classes} classes, {measure_scenes} uniform test scenes with interactions "
+        f"of seed {HELD_OUT}"
     )
-    return history[-1] if history else {}
+    return training.write_weights(out, seed, held_out)
 
 
 def _set_loss(
@@ -523,29 +483,3 @@ def _set_loss(
         losses = criterion({**mine[-1], "auxiliary_outputs": mine[:-1]}, labels)
         total = total + sum(value * WEIGHTS[name.rstrip("_0123456789")] for name, value in losses.items())
     return total / groups
-
-
-def export_detector(
-    model: DetrForObjectDetection,
-    out: Path,
-    *,
-    commands: list[str],
-    seed: int,
-    samples: int,
-    history: list,
-    seconds: float,
-) -> None:
-    """The folder transformers loads: frozen batch norm, weights as fp16."""
-    out.mkdir(parents=True, exist_ok=True)
-    frozen_copy(model).save_pretrained(out)
-    halve_weights(out)
-    write_provenance(
-        out,
-        commands=commands,
-        seed=seed,
-        samples=samples,
-        seconds=round(seconds),
-        metrics=history[-1] if history else {},
-        held_out="mAP at IoU 0.5 over 13 classes, 500 uniform test scenes with interactions of seed 900002",
-        history=history,
-    )

@@ -1,4 +1,4 @@
-"""What both pretrainings share: seeds, checkpoints that survive a kill, provenance."""
+"""What both pretrainings share: the loop, seeds, checkpoints that survive a kill, provenance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import json
 import os
 import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,168 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
 
 from hoiclip.errors import HoiError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a pretraining runs, and what it does on the way.
+
+    Attributes:
+        samples: pictures to see in all; the learning rate falls to its end over them.
+        batch: pictures per step.
+        lr: the highest learning rate, reached after ``warmup`` steps.
+        warmup: in steps.
+        measure_every, checkpoint_every: in pictures.
+        stop_after: pause at the first checkpoint with so many pictures, to go on another time, perhaps
+            to another end.
+    """
+
+    samples: int
+    batch: int
+    lr: float
+    warmup: int
+    measure_every: int
+    checkpoint_every: int
+    stop_after: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """To the end."""
+        return self.samples // self.batch
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something done once in ``every`` pictures is done after this step."""
+        return step % max(1, every // self.batch) == 0 or step == self.steps
+
+
+class Pretraining:
+    """Steps, checkpoints and measurements; goes on from ``checkpoint.pt`` where there is one.
+
+    Args:
+        out: the run's folder.
+        parts: all modules that learn, by name.
+        optimizer: of their parameters.
+        schedule: how long.
+        command: that started this; kept with those before it.
+
+    Attributes:
+        step: made so far.
+        history: every measurement with the number of pictures seen.
+
+    Raises:
+        HoiError: if the checkpoint there cannot be read.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        parts: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        command: str,
+    ) -> None:
+        self.file, self.parts, self.optimizer, self.schedule = out / "checkpoint.pt", parts, optimizer, schedule
+        self.step, self.history, self.commands = 0, [], [command]  # type: int, list[dict[str, Any]], list[str]
+        self.began = time.monotonic()
+        state = load_checkpoint(self.file)
+        if state:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            optimizer.load_state_dict(state["optimizer"])
+            self.step, self.history = state["step"], state["history"]
+            self.commands = [c for c in state["commands"] if c != command] + self.commands
+            self.began -= state["seconds"]
+
+    @property
+    def samples(self) -> int:
+        """Pictures seen so far."""
+        return self.step * self.schedule.batch
+
+    def run(
+        self,
+        title: str,
+        losses: Callable[[int], Mapping[str, Tensor]],
+        measure: Callable[[], dict[str, float]],
+        clipped: Sequence[nn.Parameter],
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """To the end, or to where the schedule pauses.
+
+        Args:
+            title: of the progress bar.
+            losses: of a step; all are shown, ``loss`` is the one that teaches.
+            measure: how good the model is by now.
+            clipped: parameters whose gradient's norm is kept at 1 or below.
+            after_step: called after each.
+        """
+        schedule = self.schedule
+        bar = tqdm(total=schedule.steps, initial=self.step, desc=title, unit="step", mininterval=5)
+        while self.step < schedule.steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = schedule.lr * learning_rate_factor(self.step, schedule.steps, schedule.warmup)
+            found = losses(self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            found["loss"].backward()
+            nn.utils.clip_grad_norm_(clipped, 1.0)
+            self.optimizer.step()
+            after_step()
+            self.step += 1
+            bar.update()
+            if self.step % 20 == 0:
+                bar.set_postfix({name: f"{value.item():.3f}" for name, value in found.items()}, refresh=False)
+            if schedule.due(self.step, schedule.measure_every):
+                self.history.append({"samples": self.samples, **measure()})
+                tqdm.write(str({**self.history[-1], "seconds": self._seconds()}))
+            if schedule.due(self.step, schedule.checkpoint_every):
+                self._save()
+                if schedule.stop_after is not None and self.samples >= schedule.stop_after:
+                    break
+        bar.close()
+
+    def _seconds(self) -> int:
+        return round(time.monotonic() - self.began)
+
+    def _save(self) -> None:
+        state = {
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "commands": self.commands,
+            "seconds": self._seconds(),
+        }
+        save_checkpoint(self.file, state)
+
+    def write_weights(self, out: Path, seed: int, held_out: str) -> dict[str, Any]:
+        """Halve what transformers saved in ``out`` and say how it came about; the last measurement."""
+        halve_weights(out)
+        metrics = self.history[-1] if self.history else {}
+        write_provenance(
+            out,
+            commands=self.commands,
+            seed=seed,
+            samples=self.samples,
+            seconds=self._seconds(),
+            metrics=metrics,
+            held_out=held_out,
+            history=self.history,
+        )
+        return metrics
+
+
+def pretraining_command(kind: str, **options: Any) -> str:
+    """What to type for it again: options that are None or False are left out, True ones stand alone."""
+    command = f"hoiclip playground pretrain {kind}"
+    for name, value in options.items():
+        if value is not None and value is not False:
+            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+            command += f" --{name.replace('_', '-')}{shown}"
+    return command
 
 
 def seed_everything(seed: int) -> None:
