@@ -132,11 +132,10 @@ class HoiClipConfig(PreTrainedConfig):
         carries_clip: bool = True,
         **kwargs: Any,
     ) -> None:
-        if isinstance(detector, dict):
-            detector = DetrConfig(**detector)
+        detr = DetrConfig(**detector) if isinstance(detector, dict) else detector or detector_config(backbone)
         if isinstance(clip, dict):
             clip = CLIPConfig(**clip)
-        self.detector: DetrConfig = detector or detector_config(backbone)
+        self.detector: DetrConfig = detr
         self.clip: CLIPConfig = clip or clip_config(clip_name)
         self.tokenizer = tokenizer or CLIP_IDS.get(clip_name, CLIP_IDS["ViT-B/32"])
         self.variant = _one_of("variant", variant, ("hoiclip", "gen-vlkt"))
@@ -164,7 +163,7 @@ class HoiClipConfig(PreTrainedConfig):
         self.weight_giou = weight_giou
         self.focal_alpha = focal_alpha
         self.distillation_weight = distillation_weight
-        instance_layers = self.detector.decoder_layers
+        instance_layers = detr.decoder_layers
         if variant == "gen-vlkt" and interaction_layers != instance_layers:
             raise HoiError(
                 f"interaction_layers is {interaction_layers} and the detector has {instance_layers} decoder layers: "

@@ -47,7 +47,7 @@ def show(out: Path, model: str | None = None, scenes: int = SCENES, seed: int = 
     began = time.monotonic()
     top_k = detector.processor.zero_shot_top_k
     data = EvaluationSet(world, annotations, detector.processor, batch_size=32, zero_shot_top_k=top_k)
-    for file_name, found in detect_samples(detector.model, data):
+    for file_name, found in detect_samples(detector.backend, data):
         judge.add(file_name, found)
         log.add(file_name, found[_certain(found) >= THRESHOLD])
     seconds = time.monotonic() - began

@@ -137,6 +137,8 @@ def sweep_top_k(experiment: Experiment, detector: HoiDetector, top_ks: Sequence[
             picture, annotation = data.samples[index]
             out = detector.backend(**data.processor([picture]).to(detector.device))
             corners = data.processor.boxes_in_pixels(out, [(picture.height, picture.width)])
+            assert out.object_logits is not None
+            assert out.interaction_logits is not None
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
             yield [annotation.file_name], *corners, *scores
 
@@ -155,7 +157,7 @@ def _prepared(experiment: Experiment, detector: HoiDetector) -> tuple[Evaluation
         annotations,
         detector.processor,
         protocol=experiment.evaluation.protocol,
-        batch_size=detector.batch_size,
+        batch_size=experiment.evaluation.batch_size,
         zero_shot_top_k=experiment.model.zero_shot_top_k,
     )
     return data, vocabulary

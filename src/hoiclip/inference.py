@@ -10,6 +10,7 @@ holds nothing else.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ class Backbone(nn.Module):
         half: run the stem and all stages but the last in bfloat16.
     """
 
-    def __init__(self, backbone: nn.Module, *, half: bool) -> None:
+    def __init__(self, backbone: Any, *, half: bool) -> None:
         super().__init__()
         self.stem = backbone.model.embedder
         self.stages = backbone.model.encoder.stages
@@ -146,7 +147,8 @@ def _nearest(size: int, cells: int, device: torch.device) -> Tensor:
 
 def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | list[Tensor]) -> HoiClipOutput:
     """What a graph returned, under the names the model uses."""
-    return HoiClipOutput(**dict(zip(names, tensors, strict=True)))
+    found: dict[str, Any] = dict(zip(names, tensors, strict=True))
+    return HoiClipOutput(**found)
 
 
 @torch.no_grad()

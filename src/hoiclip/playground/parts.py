@@ -95,8 +95,8 @@ def main(action: str, arguments: Sequence[str] | None = None) -> None:
     if action == "pack":
         parser.add_argument("run", type=Path, help="folder of hoiclip train")
         parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-        given = parser.parse_args(arguments)
-        return pack(given.run, given.out)
+        packed = parser.parse_args(arguments)
+        return pack(packed.run, packed.out)
     parts = parser.add_subparsers(dest="part", required=True)
     for name in ("clip", "detector"):
         part = parts.add_parser(name)
