@@ -3,6 +3,7 @@
     hoiclip playground pretrain clip --out runs/clip
     hoiclip playground pretrain detector --out runs/detector
     hoiclip playground measure detector --seed 7 --scenes 1000
+    hoiclip playground measure scenes
     hoiclip playground pack runs/playground --out src/hoiclip/assets/playground/model
 
 Pretraining resumes from ``--out`` when started again.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from hoiclip.errors import HoiError
 from hoiclip.experiments import load_experiment
 from hoiclip.modeling import HoiClipModel
 from hoiclip.playground.clip_training import measure_clip, pretrain_clip
+from hoiclip.playground.dataset import PlaygroundDataset
 from hoiclip.playground.detector_training import measure_detector, pretrain_detector
 from hoiclip.playground.running import halve_weights, write_provenance
 from hoiclip.processing import HoiClipProcessor
@@ -57,6 +60,14 @@ def measure(part: str, folder: Path, seed: int, scenes: int) -> dict[str, float]
         return measure_clip(model, AutoTokenizer.from_pretrained(folder), vocabulary, seed=seed, scenes=scenes)
     except (OSError, ValueError) as error:
         raise HoiError(f"{folder}: holds no {part} that pretraining wrote; name its folder with --model") from error
+
+
+def measure_scenes(seed: int, scenes: int) -> dict[str, float]:
+    """How fast training scenes are drawn, in one process: ``images_per_second``; and ``pairs`` in one of them."""
+    world = PlaygroundDataset(seed, scenes)
+    began = time.perf_counter()
+    pairs = sum(len({tuple(pair) for pair in world[i][1].pairs.tolist()}) for i in range(scenes))
+    return {"images_per_second": scenes / (time.perf_counter() - began), "pairs": pairs / scenes}
 
 
 def pack(run: Path, out: Path) -> None:
@@ -98,10 +109,11 @@ def main(action: str, arguments: Sequence[str] | None = None) -> None:
         packed = parser.parse_args(arguments)
         return pack(packed.run, packed.out)
     parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("clip", "detector"):
+    for name in ("clip", "detector", "scenes") if action == "measure" else ("clip", "detector"):
         part = parts.add_parser(name)
         if action == "measure":
-            part.add_argument("--model", type=Path, default=SHIPPED / name, help="folder of weights (default: shipped)")
+            if name != "scenes":
+                part.add_argument("--model", type=Path, default=SHIPPED / name, help="folder (default: shipped)")
             part.add_argument("--seed", type=int, default=900_001, help="of the scenes (default 900001)")
             part.add_argument("--scenes", type=int, default=1000, help="how many (default 1000)")
             continue
@@ -123,7 +135,8 @@ def main(action: str, arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     part = options.pop("part")
     if action == "measure":
-        print(json.dumps(measure(part, options["model"], options["seed"], options["scenes"]), indent=1))
+        found = measure_scenes(**options) if part == "scenes" else measure(part, options.pop("model"), **options)
+        print(json.dumps(found, indent=1))
         return
     given = {name: value for name, value in options.items() if value is not None}
     train: Any = {"clip": pretrain_clip, "detector": pretrain_detector}[part]
