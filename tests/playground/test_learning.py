@@ -22,5 +22,5 @@ def test_a_small_cut_learns_seen_and_unseen_interactions(tmp_path: Path) -> None
     experiment = load_experiment("playground", ["--data.evaluation_split=test", "--data.seed=77"])
     experiment.data.evaluation_images = 300
     found = evaluate_model(experiment, hoiclip.load(run), progress=False)["hoiclip"]
-    assert found.full > 0.45
-    assert found.unseen > 0.30
+    assert found.full > 0.50  # 0.60 measured
+    assert found.unseen > 0.40  # 0.59 measured
