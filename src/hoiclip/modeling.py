@@ -627,6 +627,8 @@ class HoiClipModel(PreTrainedModel):
         """Write config.json, model.safetensors, vocabulary.json and, where known, the tokenizer."""
         if self.vocabulary is None:
             raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
+        for part in (self.config.detector, self.config.clip):
+            part._name_or_path = ""  # where its weights came from is a path of this machine
         super().save_pretrained(save_directory, **kwargs)
         self.vocabulary.save(save_directory)
         if self.text_embedder is not None:

@@ -49,3 +49,9 @@ def test_detector_finds_persons_and_things(vocabulary):
     model = DetrForObjectDetection.from_pretrained(str(ASSETS / "detector"), dtype=torch.float32)
     promised = json.loads((ASSETS / "detector" / "provenance.json").read_text(encoding="utf-8"))["metrics"]["map50"]
     assert measure_detector(model, vocabulary, seed=31, scenes=100)["map50"] > promised - 0.08
+
+
+def test_the_model_names_no_path_of_the_machine_it_was_made_on():
+    text = (ASSETS / "model" / "config.json").read_text(encoding="utf-8")
+    assert '"/' not in text
+    assert (ASSETS / "model" / "tokenizer.json").is_file()

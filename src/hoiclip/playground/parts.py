@@ -86,6 +86,7 @@ def pack(run: Path, out: Path) -> None:
     log = [record for _, record in read_log(run / "log.jsonl")]
     judged = [{k.removeprefix("eval_"): v for k, v in r.items()} for r in log if "eval_full" in r]
     model = HoiClipModel.from_pretrained(run, dtype=torch.float32)
+    model.config.tokenizer = "playground"  # it lies beside the model; a path of this machine helps nobody
     save_model(model, out)
     HoiClipProcessor.from_pretrained(run).save_pretrained(out)
     halve_weights(out)
