@@ -308,7 +308,7 @@ def test_the_documented_program_runs(
         )
         if ("onnxruntime" in block) == (to == "onnx") and "model-fast" in block
     )
-    assert len(program.strip().splitlines()) <= 20
+    assert len([line for line in program.splitlines() if line]) <= 16  # short enough to be read
     assert "hoiclip" not in program.replace("# written by hoiclip export", "")
     shutil.copytree(exported[to], tmp_path / "model-fast")
     Image.fromarray(recipe.image(3, 90, 120)).save(tmp_path / "photo.jpg", quality=95)
