@@ -272,6 +272,13 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
     json.dumps(results, allow_nan=False)
 
 
+def test_what_would_take_minutes_a_pass_is_not_begun(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoiclip.bench.matmul_peak", lambda precision, device: 8e8 if precision == "bf16" else 1e11)
+    slow = Job(str(model_folder), precision="bf16", size=(64, 96), repeats=1, gflop=180.0)
+    assert measure(slow)["error"].startswith("not measured: this machine multiplies 0.8 GFLOP/s in bf16")
+    assert measure(replace(slow, gflop=0.1))["matmul_peak_gflops"] == 100  # openvino falls back to float32
+
+
 def test_a_baseline_that_fails_ends_the_run(model_folder: Path) -> None:
     def broken(job: Job) -> dict[str, Any]:
         return {"backend": job.backend, "precision": job.precision, "error": "out of memory"}

@@ -34,6 +34,7 @@ COMPARED = ("human_boxes", "object_boxes", "object_logits", "interaction_logits"
 YARDSTICK = "transformers"  # the row of DETR's and CLIP's plain forward passes
 TOP = 100
 CALIBRATION_PHOTOS = 20
+PATIENCE = 60  # seconds a forward pass may take; torch emulates bfloat16 where the processor lacks it
 
 Row = dict[str, Any]
 
@@ -51,6 +52,7 @@ class Job:
         photos: folder with the pictures to detect in; None times the model alone.
         keep: where to write what the model said about them, for comparison.
         calibration: folder of other pictures, for int8.
+        gflop: of one picture, if known: what would take more than a minute a pass is not begun.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Job:
     photos: str | None = None
     keep: str | None = None
     calibration: str | None = None
+    gflop: float | None = None
 
     @property
     def name(self) -> str:
@@ -170,6 +173,7 @@ def _measure_beside(
         raise HoiError(f"our eager fp32, the measure of all rows, failed: {reference['error']}")
     rows = [compared(reference, base, reference, base)]
     for job in others:
+        job = replace(job, gflop=reference["gflop_per_image"])
         if job.photos is not None:
             job = replace(job, keep=str(folder / f"{job.name}.npz"))
         progress(job.name)
@@ -324,7 +328,7 @@ def measure(job: Job) -> Row:
 
 
 def _time_model(job: Job, work: Callable[[], Any], device: torch.device) -> Row:
-    peak = matmul_peak(job.precision, device)
+    peak = _peak(job, device)
     warm_up = seconds_of(work, 2, device)
     memory = PeakMemory(device)
     times = seconds_of(work, job.repeats, device)
@@ -338,6 +342,25 @@ def _time_model(job: Job, work: Callable[[], Any], device: torch.device) -> Row:
         "matmul_peak_gflops": peak and peak / 1e9,
         "memory": memory,
     }
+
+
+def _peak(job: Job, device: torch.device) -> float | None:
+    """Operations per second of the best matrix product within reach of this backend.
+
+    Raises:
+        HoiError: if at this rate a forward pass would take longer than anybody waits.
+    """
+    peaks = [matmul_peak(job.precision, device)]
+    slow = peaks[0] and job.gflop and job.gflop * job.batch * 1e9 / peaks[0] > PATIENCE
+    if slow and job.backend in ("torch", "compile"):
+        assert peaks[0] is not None
+        raise HoiError(
+            f"not measured: this machine multiplies {peaks[0] / 1e9:.1f} GFLOP/s in {job.precision}, "
+            "so that a forward pass takes minutes; use fp32 here, or openvino, which knows a way around"
+        )
+    if job.precision != "fp32" and device.type == "cpu":
+        peaks.append(matmul_peak("fp32", device))  # what a graph runtime falls back to
+    return max((peak for peak in peaks if peak), default=None)
 
 
 class Recorder:

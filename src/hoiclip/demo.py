@@ -18,9 +18,9 @@ from hoiclip.detections import Detections
 from hoiclip.detector import DetectionLog, HoiDetector, load
 from hoiclip.evaluation import HicoDetEvaluator
 from hoiclip.files import replacing
+from hoiclip.judging import EvaluationSet, detect_samples
 from hoiclip.playground.dataset import PlaygroundDataset
 from hoiclip.postprocessing import box_iou
-from hoiclip.trainer import EvaluationSet, detect_samples
 from hoiclip.visualize import DrawnPair, draw_pairs
 from hoiclip.vocabulary import HoiVocabulary
 

@@ -27,7 +27,7 @@ from hoiclip.evaluation import (
     sweep_enhancement,
 )
 from hoiclip.experiments import Experiment
-from hoiclip.trainer import EvaluationSet, detect_samples
+from hoiclip.judging import EvaluationSet, detect_samples
 from hoiclip.training import open_run_data
 from hoiclip.vocabulary import HoiVocabulary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,21 @@ def filling(folder: str | Path) -> Iterator[Path]:
         raise HoiError(
             f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
+
+
+@contextmanager
+def refilling(folder: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; on success it takes its place, whatever was there goes.
+
+    After an exception ``folder`` keeps what it held; the unfinished one is left for a look.
+    """
+    folder = Path(folder)
+    fresh = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -11,7 +11,6 @@ What is put on disk, in the run's folder:
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -24,18 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from hoiclip.backends import Backend
 from hoiclip.checkpoints import save_model
-from hoiclip.data import AnnotatedImage, HoiTrainingDataset
-from hoiclip.data.dataset import Samples
-from hoiclip.detections import Detections
+from hoiclip.data import HoiTrainingDataset
 from hoiclip.errors import HoiError
-from hoiclip.evaluation import HicoDetEvaluator, VcocoEvaluator
-from hoiclip.files import write_text
+from hoiclip.files import refilling, write_text
+from hoiclip.judging import EvaluationSet, detect_samples, judge
 from hoiclip.modeling import HoiClipModel
 from hoiclip.optimization import MovingAverage, drop_schedule, optimizer_groups
 from hoiclip.processing import HoiClipProcessor
@@ -58,87 +53,6 @@ class Schedule:
     checkpoint_every: int = 1  # epochs; 0 for never
     checkpoint_every_steps: int = 0  # optimiser steps; 0 for never
     keep_checkpoints: int = 2
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """What the model is judged on while it learns.
-
-    Attributes:
-        samples: (picture, annotation) by index.
-        annotations: the same annotations without the pictures (AnnotatedImage or VcocoImage).
-        processor: makes the model's inputs and reads its outputs.
-        protocol: ``hoiclip`` or ``official`` for verb-object pairs, ``vcoco`` for V-COCO's roles.
-        batch_size: pictures at once on each process.
-        zero_shot_top_k: K of the training-free enhancement, None for none.
-    """
-
-    samples: Samples
-    annotations: Sequence[Any]
-    processor: HoiClipProcessor
-    protocol: str = "hoiclip"
-    batch_size: int = 8
-    zero_shot_top_k: int | None = 10
-
-    @property
-    def main_metric(self) -> str:
-        """The number by which one model is better than another."""
-        return "scenario_1" if self.protocol == "vcoco" else "full"
-
-
-# --- evaluation ------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def detect_samples(
-    model: HoiClipModel | Backend, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
-) -> Iterator[tuple[str, Detections]]:
-    """Detections of this process's share of the pictures: every ``processes``-th, each exactly once.
-
-    Pictures of equal size share a batch, so that no answer depends on its batch mates.
-
-    Args:
-        model: in evaluation mode, or what computes its forward pass.
-        data: pictures and how to show them.
-        process, processes: which share.
-        progress: show a bar.
-    """
-    device = model.device
-    mine = range(process, len(data.samples), processes)
-    waiting: dict[tuple[int, int], list[tuple[Any, AnnotatedImage]]] = {}
-    with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
-
-        def run(batch: list[tuple[Any, AnnotatedImage]]) -> Iterator[tuple[str, Detections]]:
-            pictures, annotations = zip(*batch, strict=True)
-            inputs = data.processor(list(pictures)).to(device)
-            sizes = [(p.height, p.width) for p in pictures]
-            found = data.processor.post_process(model(**inputs), sizes, zero_shot_top_k=data.zero_shot_top_k)
-            bar.update(len(batch))
-            return zip((a.file_name for a in annotations), found, strict=True)
-
-        for index in mine:
-            picture, annotation = data.samples[index]
-            batch = waiting.setdefault(data.processor.resized_size(picture), [])
-            batch.append((picture, annotation))
-            if len(batch) == data.batch_size:
-                yield from run(batch)
-                batch.clear()
-        for batch in waiting.values():
-            if batch:
-                yield from run(batch)
-
-
-def judge(found: Sequence[tuple[str, Detections]], data: EvaluationSet) -> dict[str, float]:
-    """Detections of all pictures to the numbers of the set's protocol, fractions 0..1."""
-    if data.protocol == "vcoco":
-        roles = VcocoEvaluator(data.annotations, data.processor.vocabulary)
-        for file_name, detections in found:
-            roles.add(file_name, detections)
-        return {f"scenario_{s}": float(roles.result(s).mean) for s in (1, 2)}  # type: ignore[arg-type]
-    pairs = HicoDetEvaluator(data.annotations, data.processor.vocabulary, protocol=data.protocol)  # type: ignore[arg-type]
-    for file_name, detections in found:
-        pairs.add(file_name, detections)
-    return {name: float(value) for name, value in pairs.result().means().items() if not math.isnan(value)}
 
 
 # --- what happens around the steps -----------------------------------------------------------------
@@ -424,7 +338,7 @@ class HoiTrainer(Trainer):
         value = means.get(name, 0.0)
         if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get(name, 0.0) >= value:
             return
-        with _in_place_of(best) as folder:
+        with refilling(best) as folder:
             self._save(str(folder))
             write_text(folder / "metrics.json", json.dumps({"step": self.state.global_step, **means}, indent=1))
 
@@ -506,24 +420,6 @@ def last_checkpoint(folder: Path, sweep: bool = True) -> str | None:
         for leftover in folder.glob(f"{WRITING}*"):
             shutil.rmtree(leftover, ignore_errors=True)
     return get_last_checkpoint(str(folder))
-
-
-class _in_place_of:
-    """``with _in_place_of(folder) as fresh``: fill ``fresh``, then it takes the folder's name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.fresh = folder.with_name(f"{WRITING}{folder.name}")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.fresh, ignore_errors=True)
-        self.fresh.mkdir(parents=True)
-        return self.fresh
-
-    def __exit__(self, kind: Any, *_: object) -> None:
-        if kind is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.rename(self.fresh, self.folder)
 
 
 def _to_cpu(value: Any) -> Any:

@@ -41,10 +41,11 @@ from hoiclip.errors import HoiError
 from hoiclip.evaluation import people_of
 from hoiclip.experiments import Experiment, ModelOptions, load_experiment
 from hoiclip.files import write_text
+from hoiclip.judging import EvaluationSet
 from hoiclip.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
 from hoiclip.remembering import RememberedLooks, collate_looks
-from hoiclip.trainer import EvaluationSet, HoiTrainer, Schedule, checkpoints, last_checkpoint
+from hoiclip.trainer import HoiTrainer, Schedule, checkpoints, last_checkpoint
 from hoiclip.verbs import describe_verbs, load_verbs, save_verbs, sum_regions, verb_representations
 from hoiclip.vocabulary import HoiVocabulary
 

@@ -1,0 +1,49 @@
+"""A reader of our files never sees half of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hoiclip.errors import HoiError
+from hoiclip.files import filling, refilling, replacing, write_text
+
+
+def power_fails(path: Path) -> None:
+    path.write_text("unfin")
+    raise RuntimeError
+
+
+def test_a_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as unfinished:
+        power_fails(unfinished)
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_added_to_only_when_complete(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    with pytest.raises(RuntimeError), filling(tmp_path) as unfinished:
+        power_fails(unfinished / "half")
+    with filling(tmp_path) as unfinished:
+        (unfinished / "whole").write_text("whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "whole"]
+
+
+def test_a_folder_is_exchanged_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "best"
+    for content in ("first", "second"):
+        with refilling(folder) as fresh:
+            (fresh / content).write_text(content)
+    with pytest.raises(RuntimeError), refilling(folder) as fresh:
+        power_fails(fresh / "third")
+    assert [p.name for p in folder.iterdir()] == ["second"]
+
+
+def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HoiError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below.txt", "x")
