@@ -35,7 +35,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/hoiclip bench --backends torch,compile,openvino --precisions fp32,bf16
+	$(BIN)/hoiclip bench --backends torch,compile,openvino --precisions fp32,bf16,int8
 	for table in benchmarks/*.py; do $(BIN)/python $$table || exit 1; done
 
 clean:
