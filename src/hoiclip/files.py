@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hoiclip.errors import HoiError
 
+WRITING = ".writing-"  # how a folder's name begins until it is complete
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -50,7 +52,7 @@ def filling(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as unfinished:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=WRITING) as unfinished:
             yield Path(unfinished)
             for file in sorted(Path(unfinished).iterdir()):
                 file.replace(folder / file.name)
@@ -67,7 +69,7 @@ def refilling(folder: str | Path) -> Iterator[Path]:
     After an exception ``folder`` keeps what it held; the unfinished one is left for a look.
     """
     folder = Path(folder)
-    fresh = folder.with_name(f".writing-{folder.name}")
+    fresh = folder.with_name(f"{WRITING}{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     yield fresh

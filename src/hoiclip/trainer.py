@@ -29,13 +29,12 @@ from transformers.trainer_utils import get_last_checkpoint
 from hoiclip.checkpoints import save_model
 from hoiclip.data import HoiTrainingDataset
 from hoiclip.errors import HoiError
-from hoiclip.files import refilling, write_text
+from hoiclip.files import WRITING, refilling, write_text
 from hoiclip.judging import EvaluationSet, detect_samples, judge
 from hoiclip.modeling import HoiClipModel
 from hoiclip.optimization import MovingAverage, drop_schedule, optimizer_groups
 from hoiclip.processing import HoiClipProcessor
 
-WRITING = ".writing-"  # what a checkpoint folder is called until it is complete
 EMA_FILE = "moving_average.pt"
 
 
