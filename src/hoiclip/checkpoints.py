@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from transformers.initialization import no_init_weights
 from hoiclip.classifiers import TextEmbedder
 from hoiclip.configuration import HoiClipConfig, clip_config, detector_config
 from hoiclip.errors import HoiError
+from hoiclip.files import filling
 from hoiclip.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.renaming import (
@@ -473,14 +473,11 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
         clip_size=model.config.clip.vision_config.image_size,
         zero_shot_top_k=model.config.zero_shot_top_k,
     )
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as unfinished:
+        with filling(folder) as unfinished:
             model.save_pretrained(unfinished)
             processor.save_pretrained(unfinished)
-            for file in sorted(Path(unfinished).iterdir()):
-                file.replace(folder / file.name)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or _first_line(error)
-        raise HoiError(f"{folder}: cannot be written ({reason}); free some space or use another --out") from error
+    except SafetensorError as error:
+        raise HoiError(
+            f"{folder}: cannot be written ({_first_line(error)}); free some space or choose another folder"
+        ) from error
