@@ -1,5 +1,5 @@
 # make demo    set up and show the main job        make test      set up and pass the tests
-# make bench   print the speed tables              make test-all  slow tests too
+# make bench   print the speed tables [MODEL=folder]              make test-all  slow tests too
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -35,7 +35,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/hoiclip bench --backends torch,compile,openvino --precisions fp32,bf16,int8
+	$(BIN)/hoiclip bench $(addprefix --model ,$(MODEL)) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
 	for table in benchmarks/*.py; do $(BIN)/python $$table || exit 1; done
 
 clean:

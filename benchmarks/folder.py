@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="of the model alone, for each size, before and after")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    hoiclip.keep_freed_memory()  # as hoiclip detect does
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if args.model is None:

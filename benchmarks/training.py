@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from hoiclip import HoiClipConfig, HoiClipModel, HoiVocabulary
+from hoiclip import HoiClipConfig, HoiClipModel, HoiVocabulary, keep_freed_memory
 from hoiclip.data import AnnotatedImage, HoiTrainingDataset, TrainingAugmentation, collate
 from hoiclip.losses import HoiCriterion
 from hoiclip.optimization import optimizer_groups
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
+    keep_freed_memory()  # as hoiclip train does
     found = measure(args.steps, args.warmup, args.batch_size, args.workers, args.precision, args.compile)
     for name, value in found.items():
         shown = f"{value:.1%}" if name.startswith("share") else f"{value:.2f}" if isinstance(value, float) else value

@@ -17,6 +17,8 @@ from tiny import tiny_config, tiny_model
 from torch import nn
 
 from hoiclip.bench import (
+    KEPT_YARDSTICK,
+    YARDSTICK,
     Job,
     bench,
     differences,
@@ -187,9 +189,11 @@ def test_one_row_in_this_process(tmp_path: Path, model_folder: Path) -> None:
     kept = np.load(tmp_path / "kept.npz")
     assert kept["interaction_logits"].shape == (3, 4, 6)  # three photographs, the last alone in its batch
     assert kept["object_ids"].tolist() == [0, 0, 1, 1, 2, 3]
-    plain = measure(replace(job, backend="transformers"))
-    assert plain["images_per_second"] is None
-    assert 0 < plain["gflop_per_image"] < row["gflop_per_image"]
+    for yardstick in (YARDSTICK, KEPT_YARDSTICK):
+        plain = measure(replace(job, backend=yardstick))
+        assert plain["backend"] == yardstick
+        assert plain["images_per_second"] is None
+        assert 0 < plain["gflop_per_image"] < row["gflop_per_image"]
 
 
 def test_a_row_in_a_fresh_process_and_what_goes_wrong_in_one(
@@ -215,7 +219,9 @@ def fake(job: Job) -> dict[str, Any]:
     """Rows of a machine where everything takes a known time."""
     if job.backend == "compile":
         return {"backend": "compile", "precision": job.precision, "size": [64, 96], "batch": 1, "error": "no compiler"}
-    seconds = {"torch-fp32": 2.0, "torch-bf16": 0.5, "transformers-fp32": 1.6}[f"{job.backend}-{job.precision}"]
+    seconds = {"torch-fp32": 2.0, "torch-bf16": 0.5, f"{YARDSTICK}-fp32": 3.0, f"{KEPT_YARDSTICK}-fp32": 1.6}[
+        f"{job.backend}-{job.precision}"
+    ]
     if job.keep:
         np.savez(job.keep, **outputs())
     return {
@@ -246,14 +252,16 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
     rows = {(r["backend"], r["precision"]): r for r in results["rows"]}
     assert list(rows) == [
         ("torch", "fp32"),
-        ("transformers", "fp32"),
+        (YARDSTICK, "fp32"),
+        (KEPT_YARDSTICK, "fp32"),
         ("torch", "bf16"),
         ("torch", "int8"),
         ("compile", "fp32"),
         ("compile", "bf16"),
         ("compile", "int8"),
     ]
-    assert [rows[key]["speedup"] for key in list(rows)[:3]] == [1, 1.25, 4]
+    assert [rows[key]["speedup"] for key in list(rows)[:4]] == pytest.approx([1, 2 / 3, 1.25, 4])
+    assert [rows[key]["yardstick_speedup"] for key in list(rows)[:4]] == pytest.approx([1.5, 1, 1.875, 6])
     assert rows["torch", "bf16"]["speedup_best"] == pytest.approx(4)
     fast = rows["torch", "bf16"]
     assert fast["end_to_end_speedup"] == pytest.approx(4)
@@ -266,8 +274,11 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
     assert "int8" in rows["torch", "int8"]["error"]  # no process is started for what does not exist
     text = table(results)
     lines = text.splitlines()
-    assert len([line for line in lines if line.startswith("| ")]) == 2 + 7
-    assert "| torch | bf16 | 64x96 | 1 | 500 | 4.00 | 550 | 1.80 | 4.00 | 0.90 | 100 | 80.0 | 160 | 100% | 0 |" in text
+    assert len([line for line in lines if line.startswith("| ")]) == 2 + 8
+    assert (
+        "| torch | bf16 | 64x96 | 1 | 500 | 4.00 | 6.00 | 550 | 1.80 | 4.00 | 0.90 | 100 | 80.0 | 160 | 100% | 0 |"
+        in text
+    )
     assert "compile fp32: no compiler" in lines
     json.dumps(results, allow_nan=False)
 
@@ -301,14 +312,14 @@ def test_the_command_writes_rows_and_a_table(
     assert printed.out.count("| torch | ") == 2
     assert "| transformers | fp32 |" in printed.out
     results = json.loads(out.read_text())
-    ours, plain, fast = results["rows"]
+    ours, plain, kept, fast = results["rows"]
     assert (fast["backend"], fast["precision"]) == ("torch", "bf16")
     assert ours["speedup"] == 1
     assert ours["max_logit_difference"] == 0
     assert ours["top100_overlap"] == 1
     assert 0 < fast["max_logit_difference"] < 1
     assert fast["speedup"] == pytest.approx(ours["model_ms"] / fast["model_ms"])
-    assert plain["gflop_per_image"] < ours["gflop_per_image"] == fast["gflop_per_image"]
+    assert plain["gflop_per_image"] == kept["gflop_per_image"] < ours["gflop_per_image"] == fast["gflop_per_image"]
     assert results["settings"]["seed"] == 0
     assert results["machine"]["versions"]["torch"] == torch.__version__
     assert all(math.isfinite(row["peak_memory_mib"]) for row in results["rows"])

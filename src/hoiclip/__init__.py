@@ -6,6 +6,7 @@ from hoiclip.configuration import HoiClipConfig
 from hoiclip.detections import Detections
 from hoiclip.detector import HoiDetector, load
 from hoiclip.errors import HoiError
+from hoiclip.memory import keep_freed_memory
 from hoiclip.modeling import HoiClipModel, HoiClipOutput
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
@@ -19,6 +20,7 @@ __all__ = [
     "HoiDetector",
     "HoiError",
     "HoiVocabulary",
+    "keep_freed_memory",
     "load",
 ]
 

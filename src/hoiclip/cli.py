@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils import logging as transformers_logging
 
 from hoiclip.errors import HoiError
+from hoiclip.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -473,6 +474,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options and args.command not in TAKE_OPTIONS:
         parser.error(f"unrecognized arguments: {' '.join(options)}")
     args.options = options
+    keep_freed_memory()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:

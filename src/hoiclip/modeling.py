@@ -26,6 +26,7 @@ from transformers.models.detr.modeling_detr import (
     DetrCrossAttention,
     DetrDecoderLayer,
     DetrEncoderLayer,
+    DetrFrozenBatchNorm2d,
     DetrSelfAttention,
     DetrSinePositionEmbedding,
 )
@@ -85,6 +86,16 @@ class FeedForward(nn.Sequential):
         super().__init__(*parts[:-1])
 
 
+class FrozenBatchNorm(DetrFrozenBatchNorm2d):
+    """transformers' frozen batch norm in one pass over the features, which keeps none of its own to learn from."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+
 # --- section 3.1: where are the people and the objects? -------------------------------------------
 
 
@@ -96,6 +107,9 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
+        for norm in self.backbone.modules():
+            if isinstance(norm, DetrFrozenBatchNorm2d):
+                norm.__class__ = FrozenBatchNorm
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.dropout = nn.Dropout(detr.dropout)
