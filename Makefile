@@ -1,5 +1,5 @@
-# make demo    set up and show the main job        make test      set up and pass the tests
-# make bench   print the speed tables [MODEL=folder]              make test-all  slow tests too
+# make demo    set up and show the main job                 make test      set up and pass the tests
+# make bench   print the speed tables [MODEL=folder]        make test-all  slow tests too
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
