@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.detr.modeling_detr import DetrFrozenBatchNorm2d
 
-from hoiclip.modeling import GenVlktDecoder, HoiClipModel, HoiClipOutput
+from hoiclip.modeling import FrozenBatchNorm, GenVlktDecoder, HoiClipModel, HoiClipOutput
 
 INPUTS = ("pixel_values", "pixel_mask", "clip_pixel_values")
 OUTPUTS = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
@@ -154,16 +153,15 @@ def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Let each convolution do the work of the frozen batch norm behind it; changes ``module``.
 
-    W' = W * scale, b' = bias - mean * scale, where scale = weight / sqrt(variance + 1e-5).
+    W' = W * scale, b' = b * scale + shift, in double precision.
     """
     for layer in list(module.modules()):
         norm, convolution = getattr(layer, "normalization", None), getattr(layer, "convolution", None)
-        if not (isinstance(norm, DetrFrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d)):
+        if not (isinstance(norm, FrozenBatchNorm) and isinstance(convolution, nn.Conv2d)):
             continue
-        scale = norm.weight.double() * (norm.running_var.double() + 1e-5).rsqrt()
+        scale, shift = norm.double().scale_and_shift()
         weight = convolution.weight.double() * scale[:, None, None, None]
-        start = 0 if convolution.bias is None else convolution.bias.double()
-        bias = norm.bias.double() + (start - norm.running_mean.double()) * scale
+        bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
         convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
         convolution.bias = nn.Parameter(bias.to(convolution.weight), requires_grad=False)
         layer.normalization = nn.Identity()

@@ -87,12 +87,16 @@ class FeedForward(nn.Sequential):
 
 
 class FrozenBatchNorm(DetrFrozenBatchNorm2d):
-    """transformers' frozen batch norm in one pass over the features, which keeps none of its own to learn from."""
+    """transformers' frozen batch norm in one pass over the features instead of two; backward keeps one map less."""
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm comes to, x * scale + shift: (C,) each."""
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
-        scale = self.weight * (self.running_var + 1e-5).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = self.scale_and_shift()
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
