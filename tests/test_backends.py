@@ -98,7 +98,8 @@ def exported(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_the_graph_is_the_model(trained_like: Any) -> None:
     graph = InferenceAsModel(trained_like, half=False)
-    assert largest_error(graph, trained_like) < 2e-5
+    # rounding costs 2e-5 of logits up to 10; the least fault tried (epsilon added to the variance twice) costs 3e-4
+    assert largest_error(graph, trained_like) < 1e-4
     assert not any(hasattr(m, "running_var") for m in graph.graph.modules())
     assert any(hasattr(m, "running_var") for m in trained_like.modules())  # the model itself is untouched
 
@@ -137,7 +138,7 @@ def test_every_variant_has_its_graph(changes: dict[str, Any]) -> None:
     def run(**given: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(zip(names, graph(**{n: given[n] for n in graph.input_names}), strict=True))
 
-    assert largest_error(run, model, names) < 2e-5
+    assert largest_error(run, model, names) < 1e-4
     assert open_backend(model).has_zero_shot == (model.config.variant == "hoiclip")
 
 
@@ -171,7 +172,8 @@ def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, t
         found, expected = detector.backend(**given), itself.model(**given)
     assert torch.allclose(found.zero_shot_logits, expected.zero_shot_logits, atol=1e-4)  # CLIP stays float32
     error = (found.human_boxes - expected.human_boxes).abs().max()
-    assert 0 < error < (0.02 if precision == "bf16" else 0.2)
+    # eight bits cost 0.07 with ONEDNN_MAX_CPU_ISA=AVX2; another model's weights are off by 0.3 or more
+    assert 0 < error < (0.02 if precision == "bf16" else 0.21)
 
 
 def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -> None:
@@ -217,7 +219,7 @@ def test_other_words_reach_the_backend(folder: Path) -> None:
     given = inputs(*SIZES[0])
     found = [d.backend(**given).interaction_logits for d in (later, at_once)]
     assert found[0].shape[-1] == 2
-    assert torch.equal(*found)
+    assert torch.equal(*found)  # bit for bit: same machine, same number of threads
 
 
 def test_export_with_other_words(folder: Path, tmp_path: Path) -> None:

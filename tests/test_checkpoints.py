@@ -114,6 +114,7 @@ def test_openais_archive_equals_the_tower_inside_a_published_checkpoint(tmp_path
         torch.equal(a, b) for a, b in zip(clip.state_dict().values(), published.state_dict().values(), strict=True)
     )
     image = inputs("single0")[2]
+    # bit for bit: same machine, same number of threads
     assert torch.equal(clip.get_image_features(image).pooler_output, published.get_image_features(image).pooler_output)
 
 

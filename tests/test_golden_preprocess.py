@@ -14,7 +14,7 @@ from hoiclip.processing import clip_view, detector_image, detector_view
 
 CASES = json.loads((HERE / "preprocess.json").read_text())
 ARRAYS = np.load(HERE / "preprocess.npz")
-HALF = 2e-3  # what rounding to float16 may cost
+HALF = 3e-3  # rounding to float16 costs up to 1e-3; one grey level is 1.5e-2
 
 
 @pytest.mark.parametrize("index", range(len(CASES["images"])))
@@ -27,7 +27,7 @@ def test_views_equal_the_published_ones(index: int) -> None:
     sample = view[:, (np.arange(64) * height) // 64][:, :, (np.arange(64) * width) // 64]
     assert np.abs(sample - ARRAYS[f"img{index}_sample"]).max() <= HALF
     inputs = HoiClipProcessor("hico")(image)
-    assert np.array_equal(inputs["pixel_values"][0].numpy(), view)
+    assert np.array_equal(inputs["pixel_values"][0].numpy(), view)  # same machine, same number of threads
     if f"img{index}_clip_from_resized" not in ARRAYS:
         return  # the reference keeps CLIP's view of the first two only
     resized = detector_image(image)

@@ -177,8 +177,9 @@ def test_a_reduced_jpeg_keeps_its_size_and_looks_the_same(tmp_path: Path, orient
     assert (reduced.width > reduced.height) == (whole.width > whole.height)
     expected, got = detector_view(whole, 150, 300), detector_view(reduced, 150, 300)
     assert expected.shape == got.shape
-    assert (expected - got).abs().max() < 0.1  # of about 4.7 from black to white
-    assert (expected - got).abs().mean() < 0.01
+    # of about 4.7 from black to white; a view that lacks two columns of pixels is off by 1.1 and 0.14 on average
+    assert (expected - got).abs().max() < 0.25
+    assert (expected - got).abs().mean() < 0.03
 
 
 @pytest.mark.parametrize("name", ["a.png", "small.jpg"])
@@ -202,7 +203,7 @@ def test_the_detector_on_reduced_files_speaks_of_the_whole_picture(tmp_path: Pat
     assert isinstance(found, Detections)
     assert found.image_size == (800, 1200)
     whole = detector(tmp_path / "a.jpg", **options)
-    assert found.scores == pytest.approx(whole.scores, abs=0.02)
+    assert found.scores == pytest.approx(whole.scores, abs=0.05)  # other pictures' scores are off by 0.6 or more
 
 
 def test_pictures_are_kept_only_if_wanted(tmp_path: Path, model_folder: Path) -> None:
@@ -215,4 +216,4 @@ def test_pictures_are_kept_only_if_wanted(tmp_path: Path, model_folder: Path) ->
     assert dropped is None
     assert isinstance(a, Detections)
     assert isinstance(b, Detections)
-    np.testing.assert_array_equal(a.scores, b.scores)
+    np.testing.assert_array_equal(a.scores, b.scores)  # bit for bit: same machine, same number of threads

@@ -82,7 +82,7 @@ def test_colours_survive_every_colour_mode(mode: str) -> None:
     else:
         converted = picture.convert(mode)
     assert converted.mode == mode
-    assert_quarters(to_rgb(converted), tolerance=8)
+    assert_quarters(to_rgb(converted), tolerance=12)  # LAB loses 4 grey levels; the colours differ by 170 and more
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "La", "1", "I", "F", "I;16", "I;16B", "I;16L"])
