@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import hoiclip
-from hoiclip.bench import differences, parse_sizes
-from hoiclip.inference import InferenceGraph
-from hoiclip.measuring import machine
-from hoiclip.yardstick import draw_photo, save_seeded_model
+from hoiclip.backends.inference_graph import InferenceGraph
+from hoiclip.benchmark.comparison import differences
+from hoiclip.benchmark.measurement import machine
+from hoiclip.benchmark.runner import parse_sizes
+from hoiclip.benchmark.synthetic import draw_photo, save_seeded_model
 
 
 def rounded(tensor: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.vcoco_ground_truth import ACTIONS, VcocoImage, load_vcoco_ground_truth
 from hoiclip.detections import Detections
 from hoiclip.evaluation import HicoDetEvaluator, VcocoEvaluator, evaluate_vcoco_pairwise, rank_verbs
-from hoiclip.evaluation.vcoco_truth import ACTIONS, VcocoImage, load_vcoco_ground_truth
 from hoiclip.postprocessing import rank_batch
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -280,10 +280,10 @@ def main() -> None:
         beside = f"{loop:.2f} | {loop / seconds:.0f} x" if loop == loop else "- | -"
         print(f"| {name} | {images:,} | {seconds:.3f} | {beside} | {rise:.0f} |")
     if arguments.out:
-        from hoiclip.files import write_text
+        from hoiclip.files import write_text_atomic
 
         keys = ("protocol", "images", "seconds_per_1000", "loop_seconds_per_1000", "memory_mb")
-        write_text(
+        write_text_atomic(
             arguments.out, json.dumps({"rows": [dict(zip(keys, row, strict=True)) for row in rows]}, indent=1) + "\n"
         )
 

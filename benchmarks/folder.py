@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 import hoiclip
-from hoiclip.data.transforms import resized_size
-from hoiclip.measuring import machine, resident_mib, seconds_of
-from hoiclip.yardstick import draw_photo, save_seeded_model
+from hoiclip.benchmark.measurement import machine, resident_mib, seconds_of
+from hoiclip.benchmark.synthetic import draw_photo, save_seeded_model
+from hoiclip.images import resized_size
 
 # (width, height) and how many of a hundred
 SIZES = {
@@ -101,7 +101,7 @@ def main() -> None:
             sizes[resized_size((height, width), processor.shortest_edge, processor.longest_edge)] += 1
         alone = [model_seconds(detector, sizes, args.repeats)]
         held, start = [], time.perf_counter()
-        for number, _ in enumerate(detector.detect_files(files, keep_pictures=False, draft=args.draft), start=1):
+        for number, _ in enumerate(detector.detect_files(files, keep_images=False, draft=args.draft), start=1):
             if number % max(1, args.images // 8) == 0:
                 held.append(f"{resident_mib():.0f}")
         seconds = time.perf_counter() - start

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from hoiclip import HoiClipConfig, HoiClipModel, HoiVocabulary, keep_freed_memory
 from hoiclip.data import AnnotatedImage, HoiTrainingDataset, TrainingAugmentation, collate
 from hoiclip.losses import HoiCriterion
-from hoiclip.optimization import optimizer_groups
 from hoiclip.processing import clip_view, detector_view
+from hoiclip.training.optimization import optimizer_groups
 
 
 class Photographs:
@@ -92,7 +92,7 @@ def measure(steps: int, warmup: int, batch_size: int, workers: int, precision: s
     )
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
     watch = Stopwatch(device)
-    watch.watch("CLIP", model, "_look_with_clip")
+    watch.watch("CLIP", model, "_encode_with_clip")
     watch.watch("detector", model.detector, "encode")
     watch.watch("detector", model.detector, "decode")
     watch.watch("interactions", model.interaction_decoder, "forward")

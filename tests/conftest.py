@@ -37,7 +37,7 @@ def model_folder(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from tiny import tiny_model
 
     from hoiclip import HoiClipProcessor
-    from hoiclip.checkpoints import save_model
+    from hoiclip.checkpoints.folders import save_model
 
     folder = tmp_path_factory.mktemp("model")
     model = tiny_model(tokenizer)

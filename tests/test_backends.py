@@ -19,11 +19,16 @@ from reference import recipe
 from tiny import tiny_model
 
 import hoiclip
-from hoiclip import HoiClipProcessor, HoiError, HoiVocabulary, graphs
-from hoiclip.backends import BACKENDS, PRECISIONS, SUPPORTED, open_backend
+from hoiclip.backends import optional_packages
+from hoiclip.backends.base import BACKENDS, PRECISIONS, SUPPORTED
+from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
+from hoiclip.backends.manifest import Manifest, is_exported
+from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph
+from hoiclip.backends.registry import open_backend
 from hoiclip.cli import main
-from hoiclip.graphs import EIGHT_BIT_PARTS, Manifest, is_exported, openvino_graph
-from hoiclip.inference import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
+from hoiclip.errors import HoiError
+from hoiclip.processing import HoiClipProcessor
+from hoiclip.vocabulary import HoiVocabulary
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((1, 64, 90), (2, 96, 128), (1, 112, 70), (1, 64, 90))
@@ -78,7 +83,7 @@ def trained_like(tokenizer: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(trained_like: Any, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hoiclip.checkpoints import save_model
+    from hoiclip.checkpoints.folders import save_model
 
     folder = tmp_path_factory.mktemp("backends") / "model"
     save_model(trained_like, folder, tokenizer=str(tokenizer))
@@ -177,7 +182,7 @@ def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, t
 
 
 def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -> None:
-    from hoiclip.calibration import calibration_inputs
+    from hoiclip.inference.calibration import calibration_inputs
 
     processor = HoiClipProcessor.from_pretrained(folder)
     graph = openvino_graph(trained_like, "int8", calibration_inputs(processor, limit=4))
@@ -239,7 +244,7 @@ def test_detect_and_evaluate_take_exported_folders(
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out" / "detections.jsonl").read_text())["triplets"]
     assert main([*arguments, "--out", str(tmp_path / "no"), "--interactions", "ride unicycle"]) == 2
-    assert "export it again with them" in capsys.readouterr().err
+    assert "export it again with another" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "no"), "--precision", "bf16"]) == 2
     assert "leave --precision out or export again" in capsys.readouterr().err
     assert main(["export", str(exported["onnx"]), "--to", "onnx", "--out", str(tmp_path / "again")]) == 2
@@ -281,7 +286,7 @@ def test_a_missing_package_is_one_sentence_with_the_command(
             raise ImportError(name)
         return real(name, *rest)
 
-    monkeypatch.setattr(graphs.importlib, "import_module", without)
+    monkeypatch.setattr(optional_packages.importlib, "import_module", without)
     for source in (folder, exported[backend]):
         with pytest.raises(HoiError, match=re.escape(f"needs {package}: pip install 'hoiclip[{backend}]'")):
             hoiclip.load(source, backend=backend)

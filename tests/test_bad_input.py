@@ -21,7 +21,8 @@ from PIL import Image
 from tiny import tiny_model
 
 from hoiclip import HoiVocabulary
-from hoiclip.checkpoints import read_weights, save_model
+from hoiclip.checkpoints.folders import save_model
+from hoiclip.checkpoints.reading import read_weights
 from hoiclip.cli import main
 from hoiclip.errors import HoiError
 
@@ -200,7 +201,7 @@ def test_an_unknown_model(
 
 
 def test_no_model_at_all(photo: Path, complaint: Callable, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoiclip.detector.SHIPPED_MODEL", Path("nowhere"))
+    monkeypatch.setattr("hoiclip.inference.detector.SHIPPED_MODEL", Path("nowhere"))
     assert complaint("detect", photo, "--out", out).startswith("no model is shipped with this version")
     assert (out / "detections.jsonl").read_text() == EARLIER
 
@@ -496,5 +497,5 @@ def test_a_device_without_enough_memory(photo: Path, refused: Callable, monkeypa
     def greedy(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nand more words")
 
-    monkeypatch.setattr("hoiclip.modeling.HoiClipModel.forward", greedy)
+    monkeypatch.setattr("hoiclip.models.modeling.HoiClipModel.forward", greedy)
     assert refused(photo) == "cpu: does not have enough memory for a batch of 1; use --device cpu"

@@ -16,24 +16,18 @@ from PIL import Image
 from tiny import tiny_config, tiny_model
 from torch import nn
 
-from hoiclip.bench import (
-    KEPT_YARDSTICK,
-    YARDSTICK,
-    Job,
-    bench,
-    differences,
-    measure,
-    parse_batches,
-    parse_names,
-    parse_sizes,
-    run_in_process,
-    table,
-)
-from hoiclip.cli import BAD_INPUT, main
-from hoiclip.data.transforms import resized_size
+from hoiclip.benchmark.baseline import PlainComposition
+from hoiclip.benchmark.comparison import differences
+from hoiclip.benchmark.job import BASELINE, BASELINE_KEEPING_MEMORY, Job
+from hoiclip.benchmark.measurement import PeakMemory, count_operations, matmul_peak, resident_mib, seconds_of
+from hoiclip.benchmark.report import table
+from hoiclip.benchmark.runner import bench, parse_batches, parse_names, parse_sizes, run_in_process
+from hoiclip.benchmark.synthetic import draw_photo, draw_photos
+from hoiclip.benchmark.worker import measure
+from hoiclip.cli import main
+from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.errors import HoiError
-from hoiclip.measuring import PeakMemory, count_operations, matmul_peak, resident_mib, seconds_of
-from hoiclip.yardstick import PlainComposition, draw_photo, draw_photos
+from hoiclip.images import resized_size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,7 +183,7 @@ def test_one_row_in_this_process(tmp_path: Path, model_folder: Path) -> None:
     kept = np.load(tmp_path / "kept.npz")
     assert kept["interaction_logits"].shape == (3, 4, 6)  # three photographs, the last alone in its batch
     assert kept["object_ids"].tolist() == [0, 0, 1, 1, 2, 3]
-    for yardstick in (YARDSTICK, KEPT_YARDSTICK):
+    for yardstick in (BASELINE, BASELINE_KEEPING_MEMORY):
         plain = measure(replace(job, backend=yardstick))
         assert plain["backend"] == yardstick
         assert plain["images_per_second"] is None
@@ -203,7 +197,7 @@ def test_a_row_in_a_fresh_process_and_what_goes_wrong_in_one(
     row = run_in_process(Job(str(model_folder), size=(64, 96), repeats=1))
     assert row["model_ms"] > 0
     assert row["size"] == [64, 96]
-    monkeypatch.setattr("hoiclip.bench.sys.executable", "false")
+    monkeypatch.setattr("hoiclip.benchmark.runner.sys.executable", "false")
     broken = run_in_process(Job(str(model_folder), size=(64, 96)))
     assert set(broken) == {"backend", "precision", "device", "size", "batch", "error"}
     assert broken["error"] == "the process ended with code 1"
@@ -219,7 +213,7 @@ def fake(job: Job) -> dict[str, Any]:
     """Rows of a machine where everything takes a known time."""
     if job.backend == "compile":
         return {"backend": "compile", "precision": job.precision, "size": [64, 96], "batch": 1, "error": "no compiler"}
-    seconds = {"torch-fp32": 2.0, "torch-bf16": 0.5, f"{YARDSTICK}-fp32": 3.0, f"{KEPT_YARDSTICK}-fp32": 1.6}[
+    seconds = {"torch-fp32": 2.0, "torch-bf16": 0.5, f"{BASELINE}-fp32": 3.0, f"{BASELINE_KEEPING_MEMORY}-fp32": 1.6}[
         f"{job.backend}-{job.precision}"
     ]
     if job.keep:
@@ -252,8 +246,8 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
     rows = {(r["backend"], r["precision"]): r for r in results["rows"]}
     assert list(rows) == [
         ("torch", "fp32"),
-        (YARDSTICK, "fp32"),
-        (KEPT_YARDSTICK, "fp32"),
+        (BASELINE, "fp32"),
+        (BASELINE_KEEPING_MEMORY, "fp32"),
         ("torch", "bf16"),
         ("torch", "int8"),
         ("compile", "fp32"),
@@ -261,7 +255,7 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
         ("compile", "int8"),
     ]
     assert [rows[key]["speedup"] for key in list(rows)[:4]] == pytest.approx([1, 2 / 3, 1.25, 4])
-    assert [rows[key]["yardstick_speedup"] for key in list(rows)[:4]] == pytest.approx([1.5, 1, 1.875, 6])
+    assert [rows[key]["baseline_speedup"] for key in list(rows)[:4]] == pytest.approx([1.5, 1, 1.875, 6])
     assert rows["torch", "bf16"]["speedup_best"] == pytest.approx(4)
     fast = rows["torch", "bf16"]
     assert fast["end_to_end_speedup"] == pytest.approx(4)
@@ -284,7 +278,9 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
 
 
 def test_what_would_take_minutes_a_pass_is_not_begun(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoiclip.bench.matmul_peak", lambda precision, device: 8e8 if precision == "bf16" else 1e11)
+    monkeypatch.setattr(
+        "hoiclip.benchmark.worker.matmul_peak", lambda precision, device: 8e8 if precision == "bf16" else 1e11
+    )
     slow = Job(str(model_folder), precision="bf16", size=(64, 96), repeats=1, gflop=180.0)
     assert measure(slow)["error"].startswith("not measured: this machine multiplies 0.8 GFLOP/s in bf16")
     assert measure(replace(slow, gflop=0.1))["matmul_peak_gflops"] == 100  # openvino falls back to float32
@@ -304,7 +300,7 @@ def test_a_baseline_that_fails_ends_the_run(model_folder: Path) -> None:
 def test_the_command_writes_rows_and_a_table(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoiclip.bench.run_in_process", measure)
+    monkeypatch.setattr("hoiclip.benchmark.runner.run_in_process", measure)
     out = tmp_path / "deep" / "bench.json"
     options = ["--size", "64x96", "--images", "2", "--repeats", "2", "--device", "cpu"]
     assert main(["bench", "--model", str(model_folder), *options, "--precisions", "bf16", "--out", str(out)]) == 0

@@ -13,7 +13,9 @@ from tiny import tiny_clip, tiny_detector, tiny_vocabulary
 from transformers import CLIPModel, DetrForObjectDetection
 
 from hoiclip import HoiError, HoiVocabulary
-from hoiclip.checkpoints import convert_hoiclip, initialise_from, load_clip, load_detr, read_weights
+from hoiclip.checkpoints.convert import convert_hoiclip
+from hoiclip.checkpoints.initialise import initialise_from, load_clip, load_detr
+from hoiclip.checkpoints.reading import read_weights
 
 
 class RunsCode:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hoiclip.cli import main, picture_names
-from hoiclip.detector import HoiDetector
+from hoiclip.cli import main
+from hoiclip.cli.detect import drawing_paths
 from hoiclip.errors import HoiError
+from hoiclip.inference.detector import HoiDetector
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -169,7 +170,7 @@ def test_the_photos_themselves_are_never_overwritten(
     )
     assert (photos / "b.jpg").read_bytes() == before
     with pytest.raises(HoiError, match="would be overwritten"):
-        picture_names([photos / "b.jpg"], photos / ".." / "photos")
+        drawing_paths([photos / "b.jpg"], photos / ".." / "photos")
 
 
 def test_one_bad_image_among_many(
@@ -210,9 +211,7 @@ def test_draft_looks_at_reduced_pictures_and_draws_none(
     tmp_path: Path, photos: Path, detect: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert detect(photos, "--draft") == 2
-    assert capsys.readouterr().err.startswith(
-        "hoiclip: --draft decodes no whole pictures to draw in: add --no-pictures"
-    )
+    assert capsys.readouterr().err.startswith("hoiclip: --draft decodes no whole images to draw in: add --no-pictures")
     assert not (tmp_path / "out").exists()
     assert detect(photos, "--draft", "--no-pictures") == 0
     assert [Path(e["file_name"]).name for e in read(tmp_path)] == ["a.png", "b.jpg", "c.bmp"]
@@ -279,7 +278,7 @@ def test_wrong_options_are_usage_errors(arguments: list[str], capsys: pytest.Cap
 def test_the_installed_command(tmp_path: Path, photos: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "hoiclip.cli", *arguments], capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-m", "hoiclip", *arguments], capture_output=True, text=True, timeout=300, check=False
         )
 
     help_ = run("--help")

@@ -10,8 +10,9 @@ import pytest
 from tiny import tiny_clip, tiny_detector, tiny_model
 
 from hoiclip import Detections, HoiVocabulary
-from hoiclip.checkpoints import save_model
-from hoiclip.cli import BAD_INPUT, COMMANDS, main
+from hoiclip.checkpoints.folders import save_model
+from hoiclip.cli import COMMANDS, main
+from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.evaluation import load_detections, save_detections
 
@@ -92,7 +93,6 @@ def test_a_model_is_judged_on_playground_scenes(
         (["evaluate", "hicodett"], "hicodet"),
         (["evaluate", "hicodet", "--seed", "3"], "--seed"),
         (["evaluate", "hicodet", "--detections", "absent.jsonl", "--annotations", "absent.json"], "absent.json"),
-        (["evaluate", "playground", "--train.batchsize", "3"], "train.batch_size"),
         (["train", "hicodet", "--train.batch_size", "many"], "train.batch_size"),
         (["train", "hicodet"], "data/hicodet"),
         (["verbs", "hicodet_verbs_sentence"], "verbs.method"),
@@ -110,6 +110,18 @@ def test_bad_requests_are_one_sentence(
     assert complaint in told
     assert "\n" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_option_shows_this_commands_usage_and_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("evaluate", "train", "verbs"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--train.batchsize", "3", "playground"])
+        assert stop.value.code == BAD_INPUT
+        told = capsys.readouterr().err
+        assert told.startswith(f"usage: hoiclip {command}")
+        assert f"hoiclip {command}: error: unrecognized arguments: --train.batchsize" in told
+        assert told.endswith("did you mean --train.batch_size\n")
+        assert len(told.splitlines()) < 15
 
 
 def test_options_of_no_experiment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 import hoiclip
 from hoiclip import Detections, HoiDetector, HoiError, HoiVocabulary
-from hoiclip.detector import DetectionLog, choose_device
-from hoiclip.pictures import find_images
+from hoiclip.backends.devices import choose_device
+from hoiclip.detection_files import DetectionWriter
+from hoiclip.images import find_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -166,10 +167,10 @@ def test_a_log_without_resume_replaces_the_old_one_at_the_first_result(tmp_path:
     path = tmp_path / "out" / "detections.jsonl"
     path.parent.mkdir()
     path.write_text('{"file_name": "old.jpg"}\n')
-    log = DetectionLog(path)
+    log = DetectionWriter(path)
     assert log.done == set()
     assert "old.jpg" in path.read_text()
     empty = Detections.empty(detector.vocabulary, (4, 5))
     log.add("new.jpg", empty)
     log.add("naïve.jpg", empty)
-    assert DetectionLog(path, resume=True).done == {"new.jpg", "naïve.jpg"}
+    assert DetectionWriter(path, resume=True).done == {"new.jpg", "naïve.jpg"}

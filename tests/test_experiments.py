@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from hoiclip import HoiVocabulary
-from hoiclip.configuration import HoiClipConfig
 from hoiclip.errors import HoiError
-from hoiclip.experiments import CHECKOUT, experiment_names, find_config, load_experiment
-from hoiclip.training import schedule_of, training_arguments
+from hoiclip.experiments.loading import CONFIGS, experiment_names, load_experiment
+from hoiclip.models.configuration import HoiClipConfig
+from hoiclip.training.arguments import schedule_of, training_arguments
 
 PAPER = [
     "hicodet",
@@ -28,17 +28,17 @@ PAPER = [
 
 
 def test_every_cell_of_the_papers_tables_has_an_experiment() -> None:
-    assert set(PAPER) <= set(experiment_names())
+    for name in PAPER:
+        assert load_experiment(name).name == name
 
 
-@pytest.mark.parametrize("name", experiment_names())
+@pytest.mark.parametrize("name", [*experiment_names(), *(n for n in PAPER if n not in experiment_names())])
 def test_every_shipped_experiment_is_valid(name: str) -> None:
     experiment = load_experiment(name)
     assert experiment.name == name
     assert experiment.out == f"runs/{name}"
     if experiment.vocabulary is not None:
         HoiVocabulary.from_name(experiment.vocabulary)
-    assert len(find_config(name).read_text().splitlines()) <= 45
     model = experiment.model
     HoiClipConfig(variant=model.variant, interaction_memory=model.interaction_memory)
     schedule = schedule_of(experiment)
@@ -79,7 +79,7 @@ def test_options_on_the_command_line_win_over_files() -> None:
         (["--train.batch_size", "many"], "hicodet: train.batch_size must be int, not 'many'"),
         (["--model.variant", "other"], "hicodet: model.variant must be one of hoiclip, gen-vlkt, not 'other'"),
         (["--data", "3"], "hicodet: data holds options, not the value 3"),
-        (["--train.max_steps", "1.5"], "hicodet: train.max_steps must be int | None"),
+        (["--train.max_steps", "1.5"], "hicodet: train.max_steps must be int | None, not '1.5'"),
         (["batch", "3"], "'batch' is not understood: options look like --train.batch_size 8"),
     ],
 )
@@ -128,6 +128,26 @@ def test_the_batch_is_shared_among_processes_and_accumulated_passes(monkeypatch:
         training_arguments(load_experiment("hicodet", ["--train.cpu"]))
 
 
-def test_the_files_lie_where_a_checkout_has_them() -> None:
-    assert CHECKOUT.is_dir()
-    assert (CHECKOUT / "hicodet.yaml").is_file()
+def test_fifteen_files_and_a_rule_for_what_changes_one_option() -> None:
+    assert len(list(CONFIGS.glob("*.yaml"))) == 15
+    assert load_experiment("gen_vlkt_nf_uc").vocabulary == "hico_nf_uc"
+    assert load_experiment("playground_uv").vocabulary == "playground_uv"
+    assert load_experiment("playground_5").data.fraction == 0.05
+    assert load_experiment("hicodet_free").model == load_experiment("hicodet").model
+    average = load_experiment("hicodet_verbs_average")
+    assert (average.verbs.method, average.model.zero_shot_top_k) == ("average", None)
+    alpha = load_experiment("hicodet_alpha_075")
+    assert (alpha.model.verb_weight, alpha.data.hold_out, alpha.model.zero_shot_top_k) == (0.75, 0.1, None)
+    assert load_experiment("hicodet_top_k_00").model.zero_shot_top_k is None
+    assert load_experiment("hicodet_top_k_15").model.zero_shot_top_k == 15
+    assert (load_experiment("hicodet_rf_uc", ["--data.fraction", "0.05"]).data.fraction) == 0.05
+    for unknown in ("hicodet_7", "hicodet_xx_uc", "custom_rf_uc_", "nothing_5"):
+        with pytest.raises(HoiError, match="unknown experiment"):
+            load_experiment(unknown)
+
+
+def test_the_old_name_of_an_option_reads_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old.yaml").write_text("base: hicodet\ntrain: {remember_looks: true}\n")
+    assert load_experiment(tmp_path / "old.yaml").train.cache_features is True
+    assert "train.remember_looks is now called train.cache_features" in capsys.readouterr().err
+    assert load_experiment("playground", ["--train.remember_looks=false"]).train.cache_features is False

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hoiclip.errors import HoiError
-from hoiclip.files import filling, refilling, replacing, write_text
+from hoiclip.files import atomic_folder, atomic_path, replace_folder, write_text_atomic
 
 
 def power_fails(path: Path) -> None:
@@ -17,8 +17,8 @@ def power_fails(path: Path) -> None:
 
 def test_a_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
-    write_text(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as unfinished:
+    write_text_atomic(path, "old")
+    with pytest.raises(RuntimeError), atomic_path(path) as unfinished:
         power_fails(unfinished)
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
@@ -26,9 +26,9 @@ def test_a_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
 
 def test_a_folder_is_added_to_only_when_complete(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
-    with pytest.raises(RuntimeError), filling(tmp_path) as unfinished:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path) as unfinished:
         power_fails(unfinished / "half")
-    with filling(tmp_path) as unfinished:
+    with atomic_folder(tmp_path) as unfinished:
         (unfinished / "whole").write_text("whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "whole"]
 
@@ -36,9 +36,9 @@ def test_a_folder_is_added_to_only_when_complete(tmp_path: Path) -> None:
 def test_a_folder_is_exchanged_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "best"
     for content in ("first", "second"):
-        with refilling(folder) as fresh:
+        with replace_folder(folder) as fresh:
             (fresh / content).write_text(content)
-    with pytest.raises(RuntimeError), refilling(folder) as fresh:
+    with pytest.raises(RuntimeError), replace_folder(folder) as fresh:
         power_fails(fresh / "third")
     assert [p.name for p in folder.iterdir()] == ["second"]
 
@@ -46,4 +46,4 @@ def test_a_folder_is_exchanged_as_a_whole(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HoiError, match="cannot be written"):
-        write_text(tmp_path / "file" / "below.txt", "x")
+        write_text_atomic(tmp_path / "file" / "below.txt", "x")

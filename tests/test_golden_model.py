@@ -11,7 +11,7 @@ import torch
 from reference import HERE, checkpoint, inputs
 
 from hoiclip import HoiClipModel
-from hoiclip.checkpoints import convert_gen_vlkt, convert_hoiclip
+from hoiclip.checkpoints.convert import convert_gen_vlkt, convert_hoiclip
 
 FIELDS = {
     "pred_hoi_logits": ("interaction_logits", 5e-4),

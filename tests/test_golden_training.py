@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from hoiclip import HoiClipModel
-from hoiclip.checkpoints import convert_gen_vlkt, convert_hoiclip
+from hoiclip.checkpoints.convert import convert_gen_vlkt, convert_hoiclip
 from hoiclip.losses import HoiCriterion
-from hoiclip.modeling import HoiClipOutput
-from hoiclip.optimization import optimizer_groups
+from hoiclip.models.outputs import HoiClipOutput
 from hoiclip.processing import clip_view
+from hoiclip.training.optimization import optimizer_groups
 
 pytestmark = pytest.mark.slow
 

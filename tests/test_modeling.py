@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 import hoiclip
 from hoiclip import HoiClipConfig, HoiClipModel, HoiClipProcessor, HoiError, HoiVocabulary
-from hoiclip.checkpoints import save_model
+from hoiclip.checkpoints.folders import save_model
 
 PREDICTIONS = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
 

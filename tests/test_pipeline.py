@@ -17,22 +17,22 @@ from tiny import tiny_vocabulary
 
 import hoiclip
 from hoiclip import Detections, HoiError
-from hoiclip.pictures import load_image, load_reduced
-from hoiclip.pipeline import Prepared, detect_in_order, pictures_in_flight, prepare
+from hoiclip.images import load_image, load_reduced
+from hoiclip.inference.prefetch import PreparedImage, detect_stream, images_in_flight, prepare
 from hoiclip.processing import HoiClipProcessor, detector_view
 
 WORDS = tiny_vocabulary()
 SIZES = {"wide": (8, 12), "tall": (12, 8), "square": (8, 8)}
 
 
-def read(path: Path) -> Prepared | HoiError:
+def read(path: Path) -> PreparedImage | HoiError:
     """No file: ``wide-7`` is a picture of that shape, ``broken-7`` is none."""
     kind = path.name.split("-")[0]
     if kind == "broken":
         return HoiError(f"{path}: is no image that can be read")
     height, width = SIZES[kind]
     views = torch.zeros(3, height, width), torch.zeros(3, 4, 4)
-    return Prepared(views, (height, width), Image.new("RGB", (width, height)))
+    return PreparedImage(views, (height, width), Image.new("RGB", (width, height)))
 
 
 class Detect:
@@ -41,7 +41,7 @@ class Detect:
     def __init__(self) -> None:
         self.batches: list[tuple[tuple[int, ...], int]] = []
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Detections]:
+    def __call__(self, batch: Sequence[PreparedImage]) -> list[Detections]:
         shapes = {tuple(p.views[0].shape[1:]) for p in batch}
         assert len(shapes) == 1
         self.batches.append((shapes.pop(), len(batch)))
@@ -53,7 +53,7 @@ class Detect:
 def test_results_come_in_order_with_the_broken_ones_in_their_places(batch_size: int, readers: int) -> None:
     kinds = ["broken", "wide", "tall", "broken", "broken", "wide", "wide", "square", "tall", "wide", "broken"] * 3
     names = [f"{kind}-{i}" for i, kind in enumerate(kinds)]
-    found = list(detect_in_order(names, read, Detect(), batch_size=batch_size, readers=readers))
+    found = list(detect_stream(names, read, Detect(), batch_size=batch_size, readers=readers))
     assert [path for path, _, _ in found] == [Path(n) for n in names]
     for (path, picture, result), kind in zip(found, kinds, strict=True):
         if kind == "broken":
@@ -67,8 +67,8 @@ def test_results_come_in_order_with_the_broken_ones_in_their_places(batch_size: 
 
 def test_nothing_and_only_broken_files() -> None:
     detect = Detect()
-    assert list(detect_in_order([], read, detect)) == []
-    results = [r for _, _, r in detect_in_order([f"broken-{i}" for i in range(9)], read, detect, batch_size=2)]
+    assert list(detect_stream([], read, detect)) == []
+    results = [r for _, _, r in detect_stream([f"broken-{i}" for i in range(9)], read, detect, batch_size=2)]
     assert all(isinstance(r, HoiError) for r in results)
     assert len(results) == 9
     assert detect.batches == []
@@ -78,10 +78,10 @@ def test_batches_hold_one_size_and_fill_up_from_further_back() -> None:
     names = [f"{kind}-{i}" for i, kind in enumerate(["wide", "tall"] * 8)]
     for readers in (1, 3, 8):  # who is read first does not matter
         detect = Detect()
-        list(detect_in_order(names, read, detect, batch_size=4, readers=readers))
+        list(detect_stream(names, read, detect, batch_size=4, readers=readers))
         assert detect.batches == [((8, 12), 4), ((12, 8), 4)] * 2
     detect = Detect()
-    list(detect_in_order(["wide-0", *[f"tall-{i}" for i in range(20)]], read, detect, batch_size=4))
+    list(detect_stream(["wide-0", *[f"tall-{i}" for i in range(20)]], read, detect, batch_size=4))
     assert detect.batches == [((8, 12), 1), *[((12, 8), 4)] * 5]
 
 
@@ -91,12 +91,12 @@ def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int) -> No
     most = 0
     taken = 0
 
-    def counting(path: Path) -> Prepared | HoiError:
+    def counting(path: Path) -> PreparedImage | HoiError:
         prepared = read(path)
-        assert isinstance(prepared, Prepared)
-        assert prepared.picture is not None
+        assert isinstance(prepared, PreparedImage)
+        assert prepared.image is not None
         alive.add(i := int(path.name.split("-")[1]))
-        weakref.finalize(prepared.picture, alive.discard, i)
+        weakref.finalize(prepared.image, alive.discard, i)
         return prepared
 
     def names() -> Iterator[str]:
@@ -105,9 +105,9 @@ def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int) -> No
             taken = i + 1
             yield f"{['wide', 'tall', 'square'][i % 3]}-{i}"
 
-    bound = pictures_in_flight(batch_size, readers)
+    bound = images_in_flight(batch_size, readers)
     given = 0
-    for _, picture, _ in detect_in_order(names(), counting, Detect(), batch_size=batch_size, readers=readers):
+    for _, picture, _ in detect_stream(names(), counting, Detect(), batch_size=batch_size, readers=readers):
         given += 1
         assert picture is not None
         most = max(most, len(alive))
@@ -124,7 +124,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
 
     def peak(files: int) -> int:
         names = [tmp_path / f"{i % 4}.png" for i in range(files)]
-        run = detect_in_order(names, partial(prepare, processor=processor), Detect(), batch_size=2, readers=2)
+        run = detect_stream(names, partial(prepare, processor=processor), Detect(), batch_size=2, readers=2)
         tracemalloc.start()
         assert sum(1 for _ in run) == files
         most = tracemalloc.get_traced_memory()[1]
@@ -139,7 +139,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
 
 
 def test_stopping_early_leaves_no_reader_behind() -> None:
-    run = detect_in_order((f"wide-{i}" for i in range(10**9)), read, Detect(), readers=3)
+    run = detect_stream((f"wide-{i}" for i in range(10**9)), read, Detect(), readers=3)
     assert next(run)[0] == Path("wide-0")
     run.close()
     import threading
@@ -148,11 +148,11 @@ def test_stopping_early_leaves_no_reader_behind() -> None:
 
 
 def test_a_fault_in_the_program_is_not_taken_for_a_broken_file() -> None:
-    def faulty(path: Path) -> Prepared | HoiError:
+    def faulty(path: Path) -> PreparedImage | HoiError:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(detect_in_order(["wide-0"], faulty, Detect()))
+        list(detect_stream(["wide-0"], faulty, Detect()))
 
 
 # --- decoding at reduced scale ---------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_pictures_are_kept_only_if_wanted(tmp_path: Path, model_folder: Path) ->
     photo(120, 80).save(tmp_path / "a.png")
     detector = hoiclip.load(model_folder, device="cpu")
     ((_, kept, a),) = detector.detect_files([tmp_path / "a.png"], threshold=0.0)
-    ((_, dropped, b),) = detector.detect_files([tmp_path / "a.png"], threshold=0.0, keep_pictures=False)
+    ((_, dropped, b),) = detector.detect_files([tmp_path / "a.png"], threshold=0.0, keep_images=False)
     assert kept is not None
     assert kept.size == (120, 80)
     assert dropped is None

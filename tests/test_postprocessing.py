@@ -8,15 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hoiclip.boxes import box_iou
 from hoiclip.errors import HoiError
-from hoiclip.postprocessing import (
-    box_iou,
-    rank_batch,
-    rank_sweep,
-    rank_triplets,
-    surviving_pairs,
-    training_free_enhancement,
-)
+from hoiclip.postprocessing import rank_batch, rank_sweep, rank_triplets, training_free_enhancement, triplet_nms
 from hoiclip.vocabulary import HoiVocabulary
 
 GOLDEN = Path(__file__).parent / "golden" / "eval"
@@ -157,8 +151,8 @@ def test_a_chain_of_suppressions_is_greedy():
     # each box suppresses the next one only: 0 stays, 1 goes, 2 stays (its suppressor went), 3 goes
     boxes = np.array([[10.0 * i, 0, 10.0 * i + 99, 99] for i in range(4)])
     group = np.zeros(4, dtype=int)
-    assert surviving_pairs(boxes, boxes, group).tolist() == [True, False, True, False]
-    assert surviving_pairs(boxes, boxes, np.arange(4)).all()
+    assert triplet_nms(boxes, boxes, group).tolist() == [True, False, True, False]
+    assert triplet_nms(boxes, boxes, np.arange(4)).all()
 
 
 def test_sweep_starts_every_k_from_untouched_scores(small):

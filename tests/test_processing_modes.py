@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from hoiclip import HoiClipProcessor, HoiError
-from hoiclip.pictures import as_picture, load_image, to_rgb
+from hoiclip.images import as_image, load_image, to_rgb
 
 ORIENTATION = 0x0112
 WIDTH, HEIGHT = 24, 16
@@ -177,11 +177,11 @@ def test_a_loaded_picture_does_not_hang_on_its_file(tmp_path: Path, suffix: str)
 
 def test_arrays_are_pictures_too() -> None:
     pixels = np.asarray(quarters())
-    assert as_picture(pixels).tobytes() == quarters().tobytes()
-    assert as_picture(pixels[:, :, 0]).mode == "L"
+    assert as_image(pixels).tobytes() == quarters().tobytes()
+    assert as_image(pixels[:, :, 0]).mode == "L"
     for wrong in (pixels.astype(np.float32), pixels.transpose(2, 0, 1), pixels[None], pixels[:0], np.asarray("x")):
         with pytest.raises(HoiError, match="give \\(h, w, 3\\) uint8"):
-            as_picture(wrong)
+            as_image(wrong)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16", "F", "YCbCr"])

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from reference import checkpoint, recipe
 
-from hoiclip import HoiVocabulary, cli
-from hoiclip.checkpoints import convert_hoiclip
+from hoiclip import cli
+from hoiclip.checkpoints.convert import convert_hoiclip
 from hoiclip.cli import main
 from hoiclip.data import AnnotatedImage, save_hoia
+from hoiclip.vocabulary import HoiVocabulary
 
 ROOT = Path(__file__).resolve().parents[1]
 BY_MAKE = {"demo", "test", "test-all", "lint", "format"}

@@ -10,7 +10,7 @@ from PIL import Image
 from training_world import losses, tiny_options, write_custom, write_parts
 
 from hoiclip.errors import HoiError
-from hoiclip.training import train
+from hoiclip.training.run import train
 
 FROZEN = ["detector.backbone", "detector.input_projection", "detector.encoder"]
 

@@ -14,13 +14,18 @@ import pytest
 from PIL import Image
 from training_world import tiny_options, write_parts
 
-from hoiclip import HoiVocabulary, reproduce, runs
-from hoiclip.cli import BAD_INPUT, main
+from hoiclip.cli import main
+from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.data import AnnotatedImage
 from hoiclip.errors import HoiError
-from hoiclip.experiments import load_experiment
-from hoiclip.paper_figures import draw_table, panels_of
-from hoiclip.paper_tables import (
+from hoiclip.experiments.data import SHIPPED_PARTS
+from hoiclip.experiments.loading import load_experiment
+from hoiclip.reproduction import plan as reproduce
+from hoiclip.reproduction import run_queue as runs
+from hoiclip.reproduction.figure1 import render_groups, verb_groups
+from hoiclip.reproduction.figures import draw_table, panels_of
+from hoiclip.reproduction.plan import Plan, cell_experiment
+from hoiclip.reproduction.tables import (
     CONTROL,
     DATASETS,
     TABLES,
@@ -29,9 +34,9 @@ from hoiclip.paper_tables import (
     render_markdown,
     render_number,
 )
-from hoiclip.reproduce import Plan, cell_experiment, verb_groups
-from hoiclip.trainer import HoiTrainer, read_log
-from hoiclip.training import SHIPPED_PARTS
+from hoiclip.training.callbacks import read_log
+from hoiclip.training.trainer import HoiTrainer
+from hoiclip.vocabulary import HoiVocabulary
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +170,7 @@ def test_another_process_at_work_on_a_run_is_left_alone(
         return runs.Outcome("done" if patient or len(tried) > 1 else "busy")
 
     monkeypatch.setattr(runs, "make_run", make_run)
-    assert [outcome.state for _, outcome in runs.work_off([run, run], jobs=1)] == ["done", "done"]
+    assert [outcome.state for _, outcome in runs.run_all([run, run], jobs=1)] == ["done", "done"]
     assert tried == [False, False, True]
 
 
@@ -241,8 +246,10 @@ def test_equal_weights_have_one_folder_and_options_of_the_line_win(tmp_path: Pat
 
 
 def test_mistakes_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "table5", "--out", str(tmp_path), "--train.epoch", "3"]) == BAD_INPUT
-    assert "unknown option train.epoch: did you mean train.epochs" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "table5", "--out", str(tmp_path), "--train.epoch", "3"])
+    assert stop.value.code == BAD_INPUT
+    assert "unrecognized arguments: --train.epoch 3; did you mean --train.epochs" in capsys.readouterr().err
     assert main(["reproduce", "table5", "--dataset", "hicodet", "--data.root", str(tmp_path / "no"), "--out",
                  str(tmp_path)]) == BAD_INPUT  # fmt: skip
     assert str(tmp_path / "no") in capsys.readouterr().err
@@ -310,14 +317,14 @@ def test_verbs_are_grouped_by_their_training_instances(monkeypatch: pytest.Monke
     image = AnnotatedImage("a.jpg", np.array([[0, 0, 9, 9], [5, 5, 9, 9]]), np.array([0, 1]), pair, hoi_ids, (10, 10))
 
     data = SimpleNamespace(train=[(None, image)], vocabulary=vocabulary)
-    monkeypatch.setattr("hoiclip.training.open_run_data", lambda experiment: data)
+    monkeypatch.setattr("hoiclip.reproduction.figure1.open_run_data", lambda experiment: data)
     table = paper_table("figure1")
     judged = [{"classes": [{"ap": ap} for ap in aps]} for aps in ([0.2, 0.4, 0.5, None], [0.4, 0.6, 0.7, None])]
     results = {next(c for c in table.cells if (c.method, c.row) == ("HOICLIP", "100 %")): judged}
-    monkeypatch.setattr(reproduce, "GROUPS", 2)
+    monkeypatch.setattr("hoiclip.reproduction.figure1.GROUPS", 2)
     rare, common = verb_groups(table, results, load_experiment("playground"))
     assert (rare["instances"], rare["verbs"]) == ([1, 2], ["hold", "feed"])
     assert rare["HOICLIP"] == {"mean": pytest.approx(0.6), "variance": 0}  # hold was never judged
     assert (common["instances"], common["verbs"]) == ([5, 5], ["ride"])
     assert common["HOICLIP"]["mean"] == pytest.approx(0.4)  # (0.3 + 0.5) / 2
-    assert "| 1\N{EN DASH}2 | hold, feed | 60.00 ± 0.00 |" in reproduce.render_groups([rare, common])
+    assert "| 1\N{EN DASH}2 | hold, feed | 60.00 ± 0.00 |" in render_groups([rare, common])

@@ -18,10 +18,11 @@ from training_world import losses, tiny_options, write_custom, write_parts
 
 import hoiclip
 from hoiclip.errors import HoiError
-from hoiclip.experiments import load_experiment
-from hoiclip.optimization import MovingAverage, drop_schedule, optimizer_groups
-from hoiclip.trainer import EpochOrder, last_checkpoint, read_log
-from hoiclip.training import train
+from hoiclip.experiments.loading import load_experiment
+from hoiclip.training.callbacks import EpochSampler, read_log
+from hoiclip.training.optimization import MovingAverage, drop_schedule, optimizer_groups
+from hoiclip.training.run import train
+from hoiclip.training.run_folder import last_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def _train_alone(config: str, overrides: list[str]) -> None:
 
 def start(overrides: list[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hoiclip.training"])
+    context.set_forkserver_preload(["hoiclip.training.run"])
     process = context.Process(target=_train_alone, args=("custom", overrides))
     process.start()
     return process
@@ -288,7 +289,7 @@ def test_the_moving_average_follows_and_swaps() -> None:
 
 
 def test_each_epoch_has_its_own_reproducible_order() -> None:
-    order = EpochOrder(20, seed=1)
+    order = EpochSampler(20, seed=1)
     first = list(order)
     assert sorted(first) == list(range(20))
     order.set_epoch(1)

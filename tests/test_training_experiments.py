@@ -14,9 +14,9 @@ from transformers import CLIPModel, DetrConfig, DetrForObjectDetection
 
 import hoiclip
 from hoiclip import HoiVocabulary
-from hoiclip.experiments import experiment_names, load_experiment
-from hoiclip.trainer import read_log
-from hoiclip.training import train
+from hoiclip.experiments.loading import experiment_names, load_experiment
+from hoiclip.training.callbacks import read_log
+from hoiclip.training.run import train
 
 FAST = {"hicodet_rf_uc", "vcoco", "playground_uv"}
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from training_world import losses, tiny_options, write_custom, write_parts
 
-from hoiclip.trainer import read_log
-from hoiclip.training import train
+from hoiclip.training.callbacks import read_log
+from hoiclip.training.run import train
 
 
 def in_processes(work: Callable[..., Any], count: int, *args: Any) -> None:
@@ -27,7 +27,7 @@ def in_processes(work: Callable[..., Any], count: int, *args: Any) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hoiclip.training"])
+    context.set_forkserver_preload(["hoiclip.training.run"])
     processes = [context.Process(target=_launched, args=(work, rank, count, port, *args)) for rank in range(count)]
     for process in processes:
         process.start()

@@ -17,8 +17,7 @@ from hoiclip import HoiVocabulary
 from hoiclip.data import AnnotatedImage
 from hoiclip.errors import HoiError
 from hoiclip.processing import clip_view
-from hoiclip.training import extract_verbs
-from hoiclip.verbs import (
+from hoiclip.training.semantic_arithmetic import (
     describe_verbs,
     image_regions,
     load_verbs,
@@ -28,6 +27,7 @@ from hoiclip.verbs import (
     sum_regions,
     verb_representations,
 )
+from hoiclip.training.verb_initialization import extract_verbs
 
 WORDS = HoiVocabulary(
     name="few",
@@ -140,7 +140,7 @@ def test_regions_stay_inside_the_picture_and_have_a_pixel() -> None:
 def test_an_interrupted_pass_goes_on_where_it_was(
     clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoiclip.verbs.SAVE_EVERY", 1)
+    monkeypatch.setattr("hoiclip.training.semantic_arithmetic.SAVE_EVERY", 1)
     samples = world() * 2
     opened: list[int] = []
 

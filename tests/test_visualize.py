@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from hoiclip import Detections, HoiVocabulary
-from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.visualize import DrawnPair, draw_annotations, draw_pairs, draw_triplets, enlargement, pair_colours
+from hoiclip.data.annotations import AnnotatedImage, draw_annotations
+from hoiclip.detections import draw_triplets
+from hoiclip.visualization.pairs import DrawnPair, draw_pairs, enlargement, pair_colours
 
 BLACK = (0, 0, 0)
 
@@ -189,7 +190,7 @@ def test_an_annotated_pair_outside_the_vocabulary_is_named_by_its_verb(
 ) -> None:
     labels: list[list[str]] = []
     monkeypatch.setattr(
-        "hoiclip.visualize.draw_pairs", lambda image, pairs: labels.extend(p.labels for p in pairs) or image
+        "hoiclip.data.annotations.draw_pairs", lambda image, pairs: labels.extend(p.labels for p in pairs) or image
     )
     annotated = AnnotatedImage(
         "a.jpg",

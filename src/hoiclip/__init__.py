@@ -1,15 +1,19 @@
 """Human-object interaction detection that reads interactions straight out of a frozen CLIP."""
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from typing import TYPE_CHECKING
 
-from hoiclip.configuration import HoiClipConfig
-from hoiclip.detections import Detections
-from hoiclip.detector import HoiDetector, load
-from hoiclip.errors import HoiError
-from hoiclip.memory import keep_freed_memory
-from hoiclip.modeling import HoiClipModel, HoiClipOutput
-from hoiclip.processing import HoiClipProcessor
-from hoiclip.vocabulary import HoiVocabulary
+from hoiclip.lazy_imports import lazy_names
+
+if TYPE_CHECKING:
+    from hoiclip.backends.allocator import keep_freed_memory
+    from hoiclip.detections import Detections, Triplet
+    from hoiclip.errors import HoiError
+    from hoiclip.inference.detector import HoiDetector, load
+    from hoiclip.models.configuration import HoiClipConfig
+    from hoiclip.models.modeling import HoiClipModel
+    from hoiclip.models.outputs import HoiClipOutput
+    from hoiclip.processing import HoiClipProcessor
+    from hoiclip.vocabulary import HoiVocabulary
 
 __all__ = [
     "Detections",
@@ -20,10 +24,27 @@ __all__ = [
     "HoiDetector",
     "HoiError",
     "HoiVocabulary",
+    "Triplet",
     "keep_freed_memory",
     "load",
 ]
 
-AutoConfig.register(HoiClipConfig.model_type, HoiClipConfig)
-AutoModel.register(HoiClipConfig, HoiClipModel)
-AutoProcessor.register(HoiClipConfig, HoiClipProcessor)
+if not TYPE_CHECKING:  # a type checker must see misspelt names
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "hoiclip.backends.allocator": ("keep_freed_memory",),
+            "hoiclip.detections": ("Detections", "Triplet"),
+            "hoiclip.errors": ("HoiError",),
+            "hoiclip.inference.detector": ("HoiDetector", "load"),
+            "hoiclip.models.configuration": ("HoiClipConfig",),
+            "hoiclip.models.modeling": ("HoiClipModel",),
+            "hoiclip.models.outputs": ("HoiClipOutput",),
+            "hoiclip.processing": ("HoiClipProcessor",),
+            "hoiclip.vocabulary": ("HoiVocabulary",),
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from hoiclip.vocabulary import HoiVocabulary
-
-if TYPE_CHECKING:
-    from PIL import Image
+from hoiclip.visualization.pairs import DrawnPair, draw_pairs
+from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Detections:
         return replace(self, **boxes)
 
     @property
-    def certainty(self) -> np.ndarray:
+    def confidence(self) -> np.ndarray:
         """(M,) the number people are shown: the interaction's probability, else the fused score."""
         return self.scores if self.interaction_scores is None else self.interaction_scores
 
@@ -136,6 +135,26 @@ class Detections:
 
     def draw(self, image: Image.Image, **options: Any) -> Image.Image:
         """A copy of ``image`` with boxes, links and labels; options of ``visualize.draw_triplets``."""
-        from hoiclip.visualize import draw_triplets
+        pass
 
         return draw_triplets(image, self, **options)
+
+
+def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int = 3) -> Image.Image:
+    """A copy with one colour per pair: both boxes, a link, and its best interactions by name.
+
+    Small pictures come back enlarged by a whole number, so that the labels can be read.
+
+    Args:
+        image: the picture the detections belong to.
+        detections: boxes xyxy in pixels of ``image``.
+        max_labels: interactions named per pair.
+    """
+    pairs: dict[tuple[float, ...], DrawnPair] = {}
+    for triplet, score in zip(detections, detections.confidence, strict=True):
+        object_box = None if triplet.object == NOTHING else triplet.object_box
+        key = tuple(round(x) for x in (*triplet.human_box, *(object_box or ())))
+        pair = pairs.setdefault(key, DrawnPair(triplet.human_box, object_box, []))
+        if len(pair.labels) < max_labels:
+            pair.labels.append(f"{triplet.name} {score:.2f}")
+    return draw_pairs(image, list(pairs.values()))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from hoiclip.errors import HoiError
 
+ASSETS = Path(__file__).parent / "assets"  # label spaces, splits and the playground's weights
 WRITING = ".writing-"  # how a folder's name begins until it is complete
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it takes the place of ``path``.
 
     Raises:
@@ -43,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filling(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder inside ``folder``; on success its files move out into ``folder``.
 
     Raises:
@@ -63,7 +64,7 @@ def filling(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def refilling(folder: str | Path) -> Iterator[Path]:
+def replace_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder``; on success it takes its place, whatever was there goes.
 
     After an exception ``folder`` keeps what it held; the unfinished one is left for a look.
@@ -77,7 +78,7 @@ def refilling(folder: str | Path) -> Iterator[Path]:
     fresh.rename(folder)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text_atomic(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, all of it or nothing.  Raises as :func:`replacing`."""
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -11,24 +11,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, distributed, nn
 
 from hoiclip.errors import HoiError
 
-if TYPE_CHECKING:
-    from hoiclip.configuration import HoiClipConfig
-    from hoiclip.modeling import HoiClipOutput
-
 Targets = Sequence[Mapping[str, Tensor]]
 Matches = list[tuple[Tensor, Tensor]]
-
 PROBABILITY_FLOOR = 1e-4  # interaction probabilities are kept this far from 0 and 1
 HOPELESS = 1e9  # cost of a non-finite prediction: assignable, so that the loss can tell what happened
+
+
+class LossConfig(Protocol):
+    """What the criterion needs to know of a model; :class:`hoiclip.HoiClipConfig` explains each."""
+
+    variant: str
+    num_objects: int
+    num_interactions: int
+    unseen_interactions: list[int]
+    cost_interaction: float
+    cost_object: float
+    cost_box: float
+    cost_giou: float
+    weight_interaction: float
+    weight_object: float
+    weight_box: float
+    weight_giou: float
+    eos_weight: float
+    focal_alpha: float
+    distillation_weight: float
+
+
+class PairPredictions(Protocol):
+    """What a model predicts for B images; :class:`hoiclip.HoiClipOutput` gives the shapes."""
+
+    human_boxes: Tensor | None
+    object_boxes: Tensor | None
+    object_logits: Tensor | None
+    interaction_logits: Tensor | None
+    interaction_features: Tensor | None
+    clip_features: Tensor | None
+    auxiliary_outputs: list[dict[str, Tensor]] | None
 
 
 @dataclass
@@ -63,14 +89,14 @@ class HoiCriterion(nn.Module):
         config: costs, weights and class counts.
     """
 
-    def __init__(self, config: HoiClipConfig) -> None:
+    def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
         unseen = set(config.unseen_interactions)
         self.seen_interactions = [k for k in range(config.num_interactions) if k not in unseen]
 
     @torch.compiler.disable  # the assignment is no tensor program: a compiled model stops here
-    def forward(self, out: HoiClipOutput, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, out: PairPredictions, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
         """Judge a batch.
 
         Args:
@@ -111,7 +137,7 @@ class HoiCriterion(nn.Module):
             "loss_feat_mimic": config.distillation_weight,
         }
 
-    def match(self, out: HoiClipOutput, targets: Targets) -> Matches:
+    def match(self, out: PairPredictions, targets: Targets) -> Matches:
         """Which query stands for which annotated pair, on the last layer.
 
         Returns:
@@ -135,8 +161,8 @@ class HoiCriterion(nn.Module):
         wanted = pairs.interaction_labels  # (B, T, K)
         found = layers.interaction_logits.sigmoid()  # (L, B, N, K)
         hits = found @ wanted.mT / (wanted.sum(-1)[:, None, :] + 1e-4)  # (L, B, N, T)
-        rejections = (1 - found) @ (1 - wanted).mT / ((1 - wanted).sum(-1)[:, None, :] + 1e-4)
-        interaction_cost = -(hits + rejections) / 2
+        negative_cost = (1 - found) @ (1 - wanted).mT / ((1 - wanted).sum(-1)[:, None, :] + 1e-4)
+        interaction_cost = -(hits + negative_cost) / 2
 
         labels = pairs.object_labels[None, :, None, :].expand(*found.shape[:3], -1)  # (L, B, N, T)
         object_cost = -layers.object_logits.softmax(-1).gather(-1, labels)
@@ -146,8 +172,10 @@ class HoiCriterion(nn.Module):
         object_boxes, object_wanted = layers.object_boxes[..., None, :], pairs.object_boxes[:, None]
         human_l1 = (human_boxes - human_wanted).abs().sum(-1)
         object_l1 = (object_boxes - object_wanted).abs().sum(-1) * present
-        human_giou = -generalised_iou(corners(human_boxes), corners(human_wanted))
-        object_giou = -generalised_iou(corners(object_boxes), corners(object_wanted)) + human_giou * ~present
+        human_giou = -generalized_box_iou(cxcywh_to_xyxy(human_boxes), cxcywh_to_xyxy(human_wanted))
+        object_giou = (
+            -generalized_box_iou(cxcywh_to_xyxy(object_boxes), cxcywh_to_xyxy(object_wanted)) + human_giou * ~present
+        )
 
         return (
             config.cost_interaction * interaction_cost
@@ -192,8 +220,8 @@ class HoiCriterion(nn.Module):
         surprise = -(importance * log_probabilities).sum((1, 2))
         human_l1 = (human_found - human_wanted).abs().sum(-1)
         object_l1 = (object_found - object_wanted).abs().sum(-1) * present
-        human_giou = 1 - generalised_iou(corners(human_found), corners(human_wanted))
-        object_giou = (1 - generalised_iou(corners(object_found), corners(object_wanted))) * present
+        human_giou = 1 - generalized_box_iou(cxcywh_to_xyxy(human_found), cxcywh_to_xyxy(human_wanted))
+        object_giou = (1 - generalized_box_iou(cxcywh_to_xyxy(object_found), cxcywh_to_xyxy(object_wanted))) * present
         return {
             "loss_hoi_labels": focal(layers.interaction_logits, interactions, config.focal_alpha).sum((1, 2, 3))
             / positives,
@@ -211,10 +239,10 @@ class HoiCriterion(nn.Module):
         divisors = (pairs.clamp(min=1), positives.clamp(min=1), presence + 1e-4, weight)
         return tuple(divisor / processes for divisor in divisors)
 
-    def _distillation(self, out: HoiClipOutput, clip_features: Tensor) -> Tensor:
+    def _distillation(self, out: PairPredictions, clip_features: Tensor) -> Tensor:
         """GEN-VLKT's mimic loss (L,): the mean query should look like CLIP's view of the image."""
         features = torch.stack(
-            [*(layer["interaction_features"] for layer in out.auxiliary_outputs or []), out["interaction_features"]]
+            [*(layer["interaction_features"] for layer in out.auxiliary_outputs or []), out.interaction_features]
         )
         student = _full_precision(features).mean(2)  # (L, B, N, D) -> (L, B, D)
         teacher = _full_precision(clip_features)  # (B, D), not normalised
@@ -224,7 +252,7 @@ class HoiCriterion(nn.Module):
     # --- from what is given to what is compared ----------------------------------------------------
 
     def _align(
-        self, out: HoiClipOutput, targets: Targets, auxiliary: bool = True
+        self, out: PairPredictions, targets: Targets, auxiliary: bool = True
     ) -> tuple[LayerPredictions, PaddedTargets]:
         """Stack the layers, pad the targets, and let both speak of the same interactions."""
         names = ("human_boxes", "object_boxes", "object_logits", "interaction_logits")
@@ -281,6 +309,8 @@ class HoiCriterion(nn.Module):
 
 def assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
     """The cheapest assignment of a cost (N, n): query and target index, int64, by ascending query."""
+    from scipy.optimize import linear_sum_assignment  # training only: detection starts without scipy
+
     query, target = linear_sum_assignment(cost)
     return torch.from_numpy(query).long(), torch.from_numpy(target).long()
 
@@ -293,13 +323,13 @@ def focal(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
     return labels * hit + (1 - labels) * rejection
 
 
-def corners(boxes: Tensor) -> Tensor:
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """(..., 4) cxcywh -> xyxy."""
     centre, size = boxes[..., :2], boxes[..., 2:]
     return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
 
 
-def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
+def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
     """GIoU of xyxy boxes (..., 4) and (..., 4), broadcast against each other, in -1..1."""
     area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
     area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hoiclip.boxes import box_iou
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
@@ -109,12 +110,12 @@ def rank_batch(
     fused = fuse_scores(interaction_scores, object_scores, vocabulary)  # (B, N, K)
     if enhancement is not None:
         fused += _numpy(enhancement)[:, None]
-    image, query, hoi_ids, scores = highest_scores(fused, top_k)  # (M,) each, image by image, best first
+    image, query, hoi_ids, scores = top_k_pairs(fused, top_k)  # (M,) each, image by image, best first
     row = image * human_boxes.shape[1] + query
     human, object_ = human_boxes.reshape(-1, 4)[row], object_boxes.reshape(-1, 4)[row]  # (M, 4)
     if nms_threshold is not None:
         group = image * vocabulary.num_interactions + hoi_ids
-        keep = surviving_pairs(human, object_, group, nms_threshold, nms_alpha, nms_beta)
+        keep = triplet_nms(human, object_, group, nms_threshold, nms_alpha, nms_beta)
         image, query, hoi_ids, scores = (x[keep] for x in (image, query, hoi_ids, scores))
         human, object_ = human[keep], object_[keep]
 
@@ -225,28 +226,7 @@ def rank_sweep(
     }
 
 
-# --- the maths -------------------------------------------------------------------------------------
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes whose last pixel belongs to them.
-
-    Args:
-        a, b: (..., 4) xyxy in pixels, compared element by element (shapes broadcast).
-
-    Returns:
-        (...) in 0..1.  Widths and heights are x2 - x1 + 1, as in all HOI evaluators.
-    """
-    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]) + 1
-    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]) + 1
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    area_a = (a[..., 2] - a[..., 0] + 1) * (a[..., 3] - a[..., 1] + 1)
-    area_b = (b[..., 2] - b[..., 0] + 1) * (b[..., 3] - b[..., 1] + 1)
-    union = area_a + area_b - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def surviving_pairs(
+def triplet_nms(
     human_boxes: np.ndarray,
     object_boxes: np.ndarray,
     group: np.ndarray,
@@ -296,7 +276,7 @@ def _earlier_in_group(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return later, later - 1 - countdown
 
 
-def highest_scores(fused: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def top_k_pairs(fused: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The ``top_k`` best entries of each image, by index, ties to the lower index.
 
     Sorting all N*K entries of an image would cost more than everything else.  The entries are cut

@@ -12,21 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from hoiclip.data.transforms import resized_size
+from hoiclip.batching import pad_together
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.modeling import HoiClipOutput
-from hoiclip.pictures import as_picture, to_rgb
+from hoiclip.images import as_image, resized_size, to_rgb
+from hoiclip.losses import cxcywh_to_xyxy
+from hoiclip.models.configuration import HoiClipConfig
+from hoiclip.models.outputs import HoiClipOutput
 from hoiclip.postprocessing import rank_batch, training_free_enhancement
 from hoiclip.vocabulary import HoiVocabulary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
+
 # Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
 EXTREME_RATIO = 20
+
 
 # --- two views of one picture ----------------------------------------------------------------------
 
@@ -71,24 +75,6 @@ def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float])
         values[i] -= np.float32(mean[i])
         values[i] /= np.float32(std[i])
     return torch.from_numpy(values)
-
-
-def pad_together(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views (3, h, w) to one batch, zeros at the bottom and right.
-
-    Returns:
-        pixel_values (B, 3, H, W) and pixel_mask (B, H, W) int64, 1 on the image and 0 on padding.
-    """
-    height, width = max(v.shape[1] for v in views), max(v.shape[2] for v in views)
-    if len({v.shape for v in views}) == 1:
-        pixel_values = torch.stack(list(views)) if len(views) > 1 else views[0][None]  # one is not copied
-        return pixel_values, torch.ones(len(views), height, width, dtype=torch.int64)
-    pixel_values = torch.zeros(len(views), 3, height, width)
-    pixel_mask = torch.zeros(len(views), height, width, dtype=torch.int64)
-    for values, mask, view in zip(pixel_values, pixel_mask, views, strict=True):
-        values[:, : view.shape[1], : view.shape[2]] = view
-        mask[: view.shape[1], : view.shape[2]] = 1
-    return pixel_values, pixel_mask
 
 
 # --- both ways -------------------------------------------------------------------------------------
@@ -141,7 +127,7 @@ class HoiClipProcessor(ProcessorMixin):
         listed = list(images) if isinstance(images, (list, tuple)) else [images]
         if not listed:
             raise HoiError("no image given: pass at least one")
-        data = self.together([self.views(as_picture(image)) for image in listed])
+        data = self.together([self.views(as_image(image)) for image in listed])
         return BatchFeature({name: tensor.numpy() for name, tensor in data.items()}) if return_tensors == "np" else data
 
     def together(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> BatchFeature:
@@ -217,7 +203,7 @@ class HoiClipProcessor(ProcessorMixin):
             raise ValueError(f"{len(target_sizes)} target sizes for {len(outputs.human_boxes)} images")
         scale = torch.tensor([(w, h, w, h) for h, w in target_sizes])[:, None]  # (B, 1, 4)
         human, objects = outputs.human_boxes.float(), outputs.object_boxes.float()
-        return _corners(human) * scale.to(human), _corners(objects) * scale.to(objects)
+        return cxcywh_to_xyxy(human) * scale.to(human), cxcywh_to_xyxy(objects) * scale.to(objects)
 
     # --- files -----------------------------------------------------------------------------------
 
@@ -261,7 +247,4 @@ def _floats(tensor: torch.Tensor | None) -> torch.Tensor:
     return tensor.float()
 
 
-def _corners(boxes: torch.Tensor) -> torch.Tensor:
-    """cxcywh -> xyxy, last axis."""
-    centre, size = boxes.split(2, dim=-1)
-    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+AutoProcessor.register(HoiClipConfig, HoiClipProcessor)

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import yaml
 from transformers.utils import cached_file
 
 from hoiclip.errors import HoiError
-from hoiclip.files import write_text
+from hoiclip.files import ASSETS, write_text_atomic
 
 VOCABULARY_FILE = "vocabulary.json"
 NOTHING = "nothing"
@@ -253,7 +252,7 @@ class HoiVocabulary:
 
     def save(self, folder: str | Path) -> None:
         """Write ``vocabulary.json`` into a model folder."""
-        write_text(Path(folder) / VOCABULARY_FILE, json.dumps(self.to_dict()))
+        write_text_atomic(Path(folder) / VOCABULARY_FILE, json.dumps(self.to_dict()))
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> HoiVocabulary:
@@ -346,7 +345,7 @@ class HoiVocabulary:
 
 def vocabulary_names() -> list[str]:
     """All names :meth:`HoiVocabulary.from_name` knows."""
-    bases = sorted(f.name[:-4] for f in _assets().iterdir() if f.name.endswith(".tsv") and "_" not in f.name)
+    bases = sorted(f.name[:-4] for f in ASSETS.iterdir() if f.name.endswith(".tsv") and "_" not in f.name)
     return [name for base in bases for name in (base, *(f"{base}_{split}" for split in _splits(base)))]
 
 
@@ -396,18 +395,14 @@ def _split_phrase(phrase: str, verbs: Iterable[str], objects: Sequence[str]) -> 
     return "_".join(words[:length]), "_".join(words[length:])
 
 
-def _assets() -> Any:
-    return resources.files("hoiclip") / "assets"
-
-
 def _table(name: str) -> list[dict[str, str]]:
-    with (_assets() / name).open(encoding="utf-8", newline="") as file:
+    with (ASSETS / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 @lru_cache
 def _splits(base: str) -> dict[str, list[int]]:
-    file = _assets() / f"{base}_splits.json"
+    file = ASSETS / f"{base}_splits.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 

@@ -13,7 +13,7 @@ import pytest
 from hico_release import empty, example, single, write_release
 
 from hoiclip.data import prepare_hicodet
-from hoiclip.data.archives import download, unpack
+from hoiclip.data.download import download, unpack
 from hoiclip.errors import HoiError
 
 DATA = bytes(range(256)) * 4000

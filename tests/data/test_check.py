@@ -204,7 +204,7 @@ def test_real_test_annotations_print_the_published_counts(shared, tmp_path):
 
 @pytest.mark.slow
 def test_real_vcoco_split_sizes_are_the_published_ones(shared):
-    from hoiclip.data.check import PUBLISHED
+    from hoiclip.data.validation import PUBLISHED
     from hoiclip.data.vcoco import read_ids
 
     for split, counts in PUBLISHED["vcoco"].items():

@@ -14,7 +14,7 @@ from hoiclip.data import (
     ImageFolder,
     TrainingAugmentation,
     collate,
-    targets,
+    make_targets,
 )
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
@@ -58,7 +58,7 @@ def test_targets_have_one_row_per_distinct_pair():
     vocabulary = HoiVocabulary.from_name("hico")
     boxes = np.array([[10, 20, 30, 60], [0, 0, 100, 50], [50, 50, 100, 100.0]])
     image = AnnotatedImage("a", boxes, [0, 4, 4], [[0, 2], [0, 1], [0, 1]], [3, 5, 7])
-    row = targets(image, vocabulary, (100, 200))
+    row = make_targets(image, vocabulary, (100, 200))
     assert row["human_boxes"].dtype == row["object_boxes"].dtype == row["interaction_labels"].dtype == torch.float32
     assert row["object_labels"].dtype == torch.int64
     torch.testing.assert_close(row["human_boxes"], torch.tensor([[0.1, 0.4, 0.1, 0.4]] * 2))
@@ -72,7 +72,7 @@ def test_zero_shot_targets_have_columns_of_seen_interactions_only():
     hidden, seen = min(vocabulary.unseen), int(vocabulary.seen[100])
     boxes = np.array([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3.0]])
     image = AnnotatedImage("a", boxes, [0, 1, 1], [[0, 1], [0, 2], [0, 2]], [seen, seen, hidden])
-    row = targets(image, vocabulary, (4, 4))
+    row = make_targets(image, vocabulary, (4, 4))
     assert row["interaction_labels"].shape == (1, 480)
     assert row["interaction_labels"].nonzero().tolist() == [[0, 100]]
 
@@ -81,20 +81,20 @@ def test_vcoco_pair_without_object_has_the_label_nothing_and_a_zero_box():
     vocabulary = HoiVocabulary.from_name("vcoco")
     walk = vocabulary.interactions.index((vocabulary.verbs.index("walk"), 80))
     image = AnnotatedImage("a", [[0, 0, 2, 4]], [0], [[0, -1], [0, -1]], [walk, -1], verb_ids=[4, 27])
-    row = targets(image, vocabulary, (4, 4))
+    row = make_targets(image, vocabulary, (4, 4))
     assert row["object_labels"].tolist() == [80]
     assert row["object_boxes"].tolist() == [[0, 0, 0, 0]]
     assert row["human_boxes"].tolist() == [[0.25, 0.5, 0.5, 1.0]]
     assert row["interaction_labels"].nonzero().tolist() == [[0, walk]]
     with pytest.raises(HoiError, match="no object"):
-        targets(replace(image, hoi_ids=[1, 1]), HoiVocabulary.from_name("hico"), (4, 4))
+        make_targets(replace(image, hoi_ids=[1, 1]), HoiVocabulary.from_name("hico"), (4, 4))
 
 
 @pytest.mark.parametrize(("name", "columns"), [("hico", 600), ("hico_uo", 500), ("vcoco", 263)])
 @pytest.mark.parametrize("boxes", [0, 2])
 def test_image_without_pairs_has_empty_targets(name, columns, boxes):
     image = AnnotatedImage("a", np.ones((boxes, 4)), np.zeros(boxes))
-    row = targets(image, HoiVocabulary.from_name(name), (4, 4))
+    row = make_targets(image, HoiVocabulary.from_name(name), (4, 4))
     assert {k: tuple(v.shape) for k, v in row.items()} == {
         "human_boxes": (0, 4),
         "object_boxes": (0, 4),

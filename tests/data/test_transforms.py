@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from hoiclip.data import AnnotatedImage, FixedResize, TrainingAugmentation, resized_size
-from hoiclip.data.transforms import crop, flip, jitter, normalised_cxcywh, resize
+from hoiclip.boxes import xyxy_to_cxcywh
+from hoiclip.data import AnnotatedImage, FixedResize, TrainingAugmentation
+from hoiclip.data.transforms import crop, flip, jitter, resize
 from hoiclip.errors import HoiError
+from hoiclip.images import resized_size
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "data" / "preprocess_boxes.json").read_text())
 BOXES = GOLDEN["boxes"]
@@ -53,7 +55,7 @@ def test_cropped_boxes_are_the_references_and_lost_boxes_take_their_pairs(sample
     np.testing.assert_allclose(annotation.boxes, expected["boxes"])
     assert annotation.object_ids.tolist() == expected["kept"]
     assert (annotation.pairs.tolist(), annotation.hoi_ids.tolist()) == ([[0, 1]], [7])
-    cxcywh = normalised_cxcywh(annotation.boxes, annotation.size)
+    cxcywh = xyxy_to_cxcywh(annotation.boxes, annotation.size)
     np.testing.assert_allclose(cxcywh, BOXES["then_normalise"]["boxes_cxcywh"], atol=1e-6)
 
 

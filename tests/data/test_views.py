@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hoiclip.data import AnnotatedImage, fraction, hold_out, listed, without_unseen
-from hoiclip.data.views import first_boxes
+from hoiclip.data.subsets import first_boxes
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hoiclip.boxes import box_iou
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import HicoDetEvaluator, evaluate_hicodet, sweep_enhancement
 from hoiclip.evaluation.matching import Pairs, all_point_ap, eleven_point_ap, true_positives
-from hoiclip.postprocessing import box_iou, rank_triplets, training_free_enhancement
+from hoiclip.postprocessing import rank_triplets, training_free_enhancement
 from hoiclip.vocabulary import HoiVocabulary
 
 few = settings(max_examples=20, deadline=None, derandomize=True)

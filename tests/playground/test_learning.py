@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import hoiclip
-from hoiclip.evaluating import evaluate_model
-from hoiclip.experiments import load_experiment
-from hoiclip.training import train
+from hoiclip.evaluation.runner import evaluate_model
+from hoiclip.experiments.loading import load_experiment
+from hoiclip.training.run import train
 
 
 @pytest.mark.slow

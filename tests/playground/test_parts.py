@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hoiclip.cli import BAD_INPUT, main
+from hoiclip.cli import main
+from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.playground.dataset import PlaygroundDataset
 
 

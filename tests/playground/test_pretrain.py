@@ -8,10 +8,10 @@ import torch
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 
-from hoiclip.playground.captions import CaptionedScenes, sentences
-from hoiclip.playground.clip_training import build_clip, contrastive_loss, encode_images, encode_texts, pretrain_clip
-from hoiclip.playground.clip_training import normalise as normalise_for_clip
-from hoiclip.playground.detector_training import (
+from hoiclip.playground_pretraining.captions import CaptionedScenes, sentences
+from hoiclip.playground_pretraining.clip import build_clip, contrastive_loss, encode_images, encode_texts, pretrain_clip
+from hoiclip.playground_pretraining.clip import normalise as normalise_for_clip
+from hoiclip.playground_pretraining.detector import (
     PaddedMatcher,
     build_detector,
     decode,
@@ -23,8 +23,8 @@ from hoiclip.playground.detector_training import (
     pretrain_detector,
     sine_points,
 )
-from hoiclip.playground.running import load_checkpoint, save_checkpoint
-from hoiclip.playground.tokens import build_tokenizer
+from hoiclip.playground_pretraining.loop import load_checkpoint, save_checkpoint
+from hoiclip.playground_pretraining.tokenizer import build_tokenizer
 from hoiclip.vocabulary import HoiVocabulary
 
 

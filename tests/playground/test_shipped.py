@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 
-from hoiclip.playground.captions import sentences
-from hoiclip.playground.clip_training import measure_clip
-from hoiclip.playground.detector_training import measure_detector
+from hoiclip.playground_pretraining.captions import sentences
+from hoiclip.playground_pretraining.clip import measure_clip
+from hoiclip.playground_pretraining.detector import measure_detector
 from hoiclip.vocabulary import HoiVocabulary
 
 ASSETS = resources.files("hoiclip") / "assets" / "playground"

@@ -10,11 +10,11 @@ import pytest
 
 from hoiclip.errors import HoiError
 from hoiclip.playground.dataset import PlaygroundDataset, crop_square, drawable_pairs, union
-from hoiclip.playground.dice import Dice
+from hoiclip.playground.objects import KINDS
+from hoiclip.playground.poses import ARRANGE
+from hoiclip.playground.random_stream import RandomStream
 from hoiclip.playground.renderer import render, silhouette
 from hoiclip.playground.scenes import sample_scene, sample_still_life
-from hoiclip.playground.shapes import KINDS
-from hoiclip.playground.verbs import ARRANGE
 from hoiclip.vocabulary import HoiVocabulary
 
 SPLITS = ("rf_uc", "nf_uc", "uo", "uv")
@@ -78,7 +78,7 @@ def test_every_interaction_is_drawn_and_labelled(vocabulary, k):
     pair = drawable_pairs(vocabulary)[k]
     for weights in ({}, dict.fromkeys(drawable_pairs(vocabulary), 1.0)):
         for attempt in range(6):
-            scene = sample_scene(Dice(np.random.default_rng([k, attempt])), [pair], weights)
+            scene = sample_scene(RandomStream(np.random.default_rng([k, attempt])), [pair], weights)
             drawn = {(verb, scene.names[o]) for _, o, verbs in scene.pairs for verb in verbs}
             assert pair in drawn
             if not weights:
@@ -90,7 +90,7 @@ def test_boxes_are_what_is_drawn():
     worst = 0.0
     for i in range(25):
         make = sample_still_life if i % 2 else lambda d: sample_scene(d, [("ride", "horse"), ("kick", "chair")], {})
-        scene = make(Dice(np.random.default_rng(i)))
+        scene = make(RandomStream(np.random.default_rng(i)))
         for row, box in enumerate(scene.boxes):
             ys, xs = np.nonzero(silhouette(scene, row))
             drawn = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
@@ -247,5 +247,5 @@ def test_bad_requests_are_told(arguments):
 
 
 def test_painting_is_repeatable():
-    scene = sample_still_life(Dice(np.random.default_rng(0)))
+    scene = sample_still_life(RandomStream(np.random.default_rng(0)))
     assert render(scene).tobytes() == render(scene).tobytes()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
+from hoiclip.visualization.pairs import DrawnPair, draw_pairs
 from hoiclip.vocabulary import HoiVocabulary
 
 
@@ -78,3 +80,15 @@ class AnnotatedImage:
     def verbs(self, vocabulary: HoiVocabulary) -> np.ndarray:
         """(m,) int64, the verb of each pair (rows of ``vocabulary.verbs``)."""
         return vocabulary.verb_ids[self.hoi_ids] if self.verb_ids is None else self.verb_ids
+
+
+def draw_annotations(image: Image.Image, annotated: AnnotatedImage, vocabulary: HoiVocabulary) -> Image.Image:
+    """A copy with what the annotators saw, drawn as :func:`draw_triplets` draws predictions."""
+    pairs: dict[tuple[int, int], DrawnPair] = {}
+    verbs = annotated.verbs(vocabulary)
+    for (human, obj), hoi, verb in zip(annotated.pairs.tolist(), annotated.hoi_ids, verbs, strict=True):
+        object_box = tuple(annotated.boxes[obj]) if obj >= 0 else None
+        pair = pairs.setdefault((human, obj), DrawnPair(tuple(annotated.boxes[human]), object_box, []))
+        known = hoi >= 0  # V-COCO files label pairs that are no interaction of the vocabulary
+        pair.labels.append(vocabulary.interaction_name(hoi) if known else vocabulary.verbs[verb].replace("_", " "))
+    return draw_pairs(image, list(pairs.values()))

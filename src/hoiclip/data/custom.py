@@ -21,8 +21,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.folders import DatasetFolder, existing_folder
 from hoiclip.data.hoia import load_hoia
+from hoiclip.data.layout import DatasetLayout, existing_folder
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -30,7 +30,7 @@ SPLITS = ("train", "validation", "test", "annotations")
 VOCABULARY_FILES = ("vocabulary.yaml", "vocabulary.yml")
 
 
-def find_custom(root: str | Path) -> DatasetFolder:
+def find_custom(root: str | Path) -> DatasetLayout:
     """Read the layout of a folder of your own.
 
     Raises:
@@ -51,7 +51,7 @@ def find_custom(root: str | Path) -> DatasetFolder:
     for split in annotations:
         folders = (root / "images" / split, root / "images", root)
         images[split] = tuple(folder for folder in folders if folder.is_dir())
-    return DatasetFolder("custom", root, HoiVocabulary.from_yaml(vocabulary), annotations, images)
+    return DatasetLayout("custom", root, HoiVocabulary.from_yaml(vocabulary), annotations, images)
 
 
 def load_custom(root: str | Path, split: str = "train", *, box_format: str | None = None) -> list[AnnotatedImage]:

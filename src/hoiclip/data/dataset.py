@@ -1,201 +1,177 @@
-"""What training reads: augmented views and targets, one dict per image, and how they become a batch.
+"""One door to all datasets: a folder, or a single annotation file, to annotated images.
 
-samples = ImageFolder(load_hoia("trainval_hico.json"), "images/train2015")    # or a PlaygroundDataset
-dataset = HoiTrainingDataset(samples, "hico", detector_view=detector_view, clip_view=clip_view,
-                             augmentation=TrainingAugmentation())
-loader = DataLoader(dataset, batch_size=4, collate_fn=collate)
+source = open_dataset("data/hicodet")            # or "data/vcoco", "my_data", "test_hico.json"
+samples = source.samples("train")                # (picture, annotation) by index
+image, annotation = source.sample("test", "HICO_test2015_00000001.jpg")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.transforms import Sample, clip_boxes, normalised_cxcywh
-from hoiclip.data.views import MAX_BOXES, drop_unseen_pairs, first_boxes
+from hoiclip.data.custom import find_custom
+from hoiclip.data.hicodet import MAT_FILE, find_hicodet, read_anno_bbox
+from hoiclip.data.hoia import HoiaContent, accepted, load_hoia, parse_hoia, parse_json, read_json_text
+from hoiclip.data.layout import DatasetLayout
+from hoiclip.data.samples import ImageFolder
+from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, official_parts, read_official
 from hoiclip.errors import HoiError
-from hoiclip.vocabulary import NOTHING, HoiVocabulary
+from hoiclip.vocabulary import HoiVocabulary
 
-Augmentation = Callable[[Image.Image, AnnotatedImage, np.random.Generator], Sample]
-
-
-class Samples(Protocol):
-    """Anything indexed by 0..len-1 that gives a picture and its annotation."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
+FINDERS = {"custom": find_custom, "hicodet": find_hicodet, "vcoco": find_vcoco}
 
 
-class ImageFolder(Sequence[Sample]):
-    """Annotated images with their pictures in a folder.
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset: knows its files, reads a split when asked."""
 
-    Args:
-        annotations: what is in the images.
-        folders: where ``file_name`` is found; of several folders the first that has it.
-    """
-
-    def __init__(self, annotations: Sequence[AnnotatedImage], folders: str | Path | Sequence[str | Path]) -> None:
-        self.annotations = list(annotations)
-        self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
-
-    def __len__(self) -> int:
-        return len(self.annotations)
-
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        """The picture (RGB, as stored: annotations know no EXIF rotation) and its annotation.
-
-        Raises:
-            HoiError: missing or damaged picture.
-        """
-        annotation = self.annotations[index]
-        paths = [folder / annotation.file_name for folder in self.folders]
-        return read_picture(next((path for path in paths if path.exists()), paths[0])), annotation
-
-
-def read_picture(path: str | Path) -> Image.Image:
-    """An RGB picture in the frame its annotations use.
-
-    Raises:
-        HoiError: missing or damaged picture.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise HoiError(f"{path}: no such image; check the image folder with `hoiclip data check`") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
-
-
-class HoiTrainingDataset(Dataset[dict[str, Any]]):
-    """Augmented tensors and targets of annotated images.
-
-    What an item looks like depends on (seed, epoch, index) alone: the number of workers, their
-    order and the process change nothing.
-
-    Args:
-        samples: gives (picture, :class:`AnnotatedImage`) by index.
-        vocabulary: a :class:`HoiVocabulary`, its name or YAML file; its unseen interactions have no
-            column in the targets, and pairs that carry one are left out.
-        detector_view: called as ``detector_view(image, shortest_edge=s, longest_edge=l)`` with the
-            sides of the augmented picture, so that it normalises and does not resize.
-        clip_view: the augmented picture to (3, 224, 224) float32.
-        augmentation: called as ``augmentation(image, annotation, rng)``, usually a
-            :class:`TrainingAugmentation`, or a :class:`FixedResize` for none but the evaluation's
-            size; None takes pictures at the size they have.
-        max_boxes: annotations are cut to so many boxes before augmentation.
-        seed: of the augmentation.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        vocabulary: HoiVocabulary | str | Path,
-        *,
-        detector_view: Callable[..., torch.Tensor],
-        clip_view: Callable[[Image.Image], torch.Tensor],
-        augmentation: Augmentation | None = None,
-        max_boxes: int = MAX_BOXES,
-        seed: int = 0,
-    ) -> None:
-        self.samples, self.vocabulary = samples, HoiVocabulary.coerce(vocabulary)
-        self.detector_view, self.clip_view, self.augmentation = detector_view, clip_view, augmentation
-        self.max_boxes, self.seed = max_boxes, seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's augmentation, also in workers that are already running."""
-        self._epoch.fill_(epoch)
+    files: DatasetLayout
+    box_format: str | None = None
 
     @property
-    def epoch(self) -> int:
-        return int(self._epoch)
+    def kind(self) -> str:
+        """``"hicodet"``, ``"vcoco"`` or ``"custom"``."""
+        return self.files.kind
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    @property
+    def vocabulary(self) -> HoiVocabulary:
+        return self.files.vocabulary
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One image.
+    @property
+    def splits(self) -> list[str]:
+        return list(self.files.annotations)
 
-        Returns:
-            ``pixel_values`` (3, h, w), ``clip_pixel_values`` (3, 224, 224), ``labels`` (see
-            :func:`targets`) and ``file_name``.
+    def load(self, split: str) -> list[AnnotatedImage]:
+        """All annotated images of a split.
+
+        Raises:
+            HoiError: damaged file, or the first id or box that is wrong.
         """
-        image, annotation = self.samples[index]
-        annotation = clip_boxes(first_boxes(annotation, self.max_boxes), (image.height, image.width))
-        if self.augmentation is not None:
-            rng = np.random.default_rng([self.seed, self.epoch, index])
-            image, annotation = self.augmentation(image, annotation, rng)
-        return {
-            "pixel_values": self.detector_view(image, shortest_edge=min(image.size), longest_edge=max(image.size)),
-            "clip_pixel_values": self.clip_view(image),
-            "labels": targets(annotation, self.vocabulary, (image.height, image.width)),
-            "file_name": annotation.file_name,
-        }
+        path = self.files.source(split)
+        if self._official(path):
+            return accepted(self.read(split), path)
+        return load_hoia(path, self.vocabulary, box_format=self.box_format)
+
+    def read(self, split: str) -> HoiaContent:
+        """A split and everything wrong with it; raises HoiError only where nothing can be read."""
+        path = self.files.source(split)
+        if self._official(path):
+            return read_official(self.files, split) if self.kind == "vcoco" else read_anno_bbox(path, split)
+        data = parse_json(read_json_text(path), path)
+        return parse_hoia(data, self.vocabulary, path, box_format=self.box_format)
+
+    def _official(self, path: Path) -> bool:
+        """Whether this is a release of the dataset's authors, not the JSON form."""
+        names = {"hicodet": [MAT_FILE], "vcoco": list(OFFICIAL_FILES.values())}.get(self.kind, [])
+        return path.name.removesuffix(".gz") in names and (self.kind != "vcoco" or bool(self.files.companions))
+
+    def official_vcoco(self, split: str) -> tuple[list[Any], dict[str, list[dict[str, Any]]], list[int] | None] | None:
+        """V-COCO's own lists, COCO boxes and ids of a split, or None where only the JSON form is there.
+
+        Raises:
+            HoiError: a damaged file.
+        """
+        if self.kind != "vcoco" or not self._official(self.files.source(split)):
+            return None
+        return official_parts(self.files, split)
+
+    def samples(self, split: str, annotations: Sequence[AnnotatedImage] | None = None) -> ImageFolder:
+        """Pictures and annotations of a split, or of a training view of it.
+
+        Raises:
+            HoiError: as :meth:`load`, or no image folder was found.
+        """
+        self.files.source(split)
+        folders = self.files.images.get(split)
+        if not folders:
+            raise HoiError(f"{self.files.root}: the images of split {split!r} are not there; docs/data.md shows where")
+        return ImageFolder(self.load(split) if annotations is None else annotations, folders)
+
+    def sample(self, split: str | None, which: int | str) -> tuple[Image.Image, AnnotatedImage]:
+        """One picture and its annotation, for ``hoiclip data show``.
+
+        Args:
+            split: None for the first the dataset has.
+            which: position in the split or file name.
+
+        Raises:
+            HoiError: no such image.
+        """
+        split = split or self.splits[0]
+        samples = self.samples(split)
+        names = [annotation.file_name for annotation in samples.annotations]
+        if isinstance(which, str) and which in names:
+            which = names.index(which)
+        if (isinstance(which, str) and not which.isdecimal()) or not 0 <= int(which) < len(names):
+            raise HoiError(
+                f"{self.files.root}: split {split!r} has no image {which!r}: give 0..{len(names) - 1} or a file name"
+            )
+        return samples[int(which)]
 
 
-def targets(annotation: AnnotatedImage, vocabulary: HoiVocabulary, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-    """What the criterion compares with: one row per distinct (human box, object box).
+def open_dataset(
+    source: str | Path,
+    *,
+    kind: str | None = None,
+    vocabulary: HoiVocabulary | str | Path | None = None,
+    images: str | Path | None = None,
+    box_format: str | None = None,
+) -> Dataset:
+    """Open a dataset folder of any known layout, or a single annotation file.
 
     Args:
-        annotation: boxes in pixels of the picture the model sees.
-        vocabulary: columns are its seen interactions, in the order of ``vocabulary.seen``.
-        size: (height, width) of that picture.
-
-    Returns:
-        ``human_boxes``, ``object_boxes`` (n, 4) float32 cxcywh 0..1, ``object_labels`` (n,) int64,
-        ``interaction_labels`` (n, K seen) float32 of 0 and 1.  A pair without an object (V-COCO) has
-        an all-zero object box and the object label "nothing".
+        source: folder, ``.json[.gz]`` in the JSON form, or ``anno_bbox.mat``.
+        kind: ``"hicodet"``, ``"vcoco"`` or ``"custom"``; None finds out.
+        vocabulary: instead of the dataset's own; single files are read as HICO-DET without it.
+        images: image folder, instead of the one found beside the annotations.
+        box_format: ``"xyxy"`` or ``"xywh"`` for the JSON form; None takes what the file says.
 
     Raises:
-        HoiError: a pair without an object in a vocabulary without "nothing".
+        HoiError: nothing known there.
     """
-    annotation = drop_unseen_pairs(annotation, vocabulary)
-    known = annotation.hoi_ids >= 0
-    pairs, rows = np.unique(annotation.pairs[known], axis=0, return_inverse=True)
-    columns = np.searchsorted(vocabulary.seen, annotation.hoi_ids[known])
-    interactions = np.zeros((len(pairs), len(vocabulary.seen)), dtype=np.float32)
-    interactions[rows.reshape(-1), columns] = 1
-
-    alone = pairs[:, 1] < 0
-    if alone.any() and NOTHING not in vocabulary.objects:
-        raise HoiError(f"{annotation.file_name}: a pair has no object, but {vocabulary.name!r} knows no {NOTHING!r}")
-    boxes = np.concatenate([normalised_cxcywh(annotation.boxes, size), np.zeros((1, 4))])  # last row: no object, -1
-    labels = np.append(annotation.object_ids, vocabulary.objects.index(NOTHING) if alone.any() else -1)
-    return {
-        "human_boxes": torch.from_numpy(boxes[pairs[:, 0]].astype(np.float32)),
-        "object_boxes": torch.from_numpy(boxes[pairs[:, 1]].astype(np.float32)),
-        "object_labels": torch.from_numpy(labels[pairs[:, 1]]),
-        "interaction_labels": torch.from_numpy(interactions),
-    }
+    source = Path(source)
+    files = _single_file(source, vocabulary) if source.is_file() else _folder(source, kind)
+    own = files.vocabulary if vocabulary is None else HoiVocabulary.coerce(vocabulary)
+    folders = files.images
+    if images is not None:
+        if not Path(images).is_dir():
+            raise HoiError(f"{images}: no such image folder")
+        folders = dict.fromkeys(files.annotations, (Path(images),))
+    return Dataset(DatasetLayout(files.kind, files.root, own, files.annotations, folders, files.companions), box_format)
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: pictures padded with zeros at the bottom and right to the largest height and width.
+def _single_file(path: Path, vocabulary: HoiVocabulary | str | Path | None) -> DatasetLayout:
+    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else "hico")
+    kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
+    if path.name == MAT_FILE:
+        return DatasetLayout(kind, path, own, {"train": path, "test": path})
+    name = path.name.removesuffix(".gz").removesuffix(".json")
+    words = name.replace("-", "_").split("_")
+    split = next((s for s in ("trainval", "train", "val", "validation", "test") if s in words), name)
+    split = "train" if (kind, split) == ("hicodet", "trainval") else split
+    return DatasetLayout(kind, path, own, {split: path})
 
-    Returns:
-        ``pixel_values`` (B, 3, H, W), ``pixel_mask`` (B, H, W) int64 (1 = picture, 0 = padding),
-        ``clip_pixel_values`` (B, 3, 224, 224), ``labels`` (B dicts), ``file_names`` (B names).
-    """
-    views = [item["pixel_values"] for item in items]
-    height, width = max(v.shape[1] for v in views), max(v.shape[2] for v in views)
-    pixel_values = views[0].new_zeros(len(views), 3, height, width)
-    pixel_mask = torch.zeros(len(views), height, width, dtype=torch.int64)
-    for i, view in enumerate(views):
-        pixel_values[i, :, : view.shape[1], : view.shape[2]] = view
-        pixel_mask[i, : view.shape[1], : view.shape[2]] = 1
-    return {
-        "pixel_values": pixel_values,
-        "pixel_mask": pixel_mask,
-        "clip_pixel_values": torch.stack([item["clip_pixel_values"] for item in items]),
-        "labels": [item["labels"] for item in items],
-        "file_names": [item["file_name"] for item in items],
-    }
+
+def _folder(root: Path, kind: str | None) -> DatasetLayout:
+    if kind is not None:
+        if kind not in FINDERS:
+            raise HoiError(f"unknown kind of dataset {kind!r}: choose one of {', '.join(FINDERS)}")
+        return FINDERS[kind](root)
+    if not root.is_dir():
+        raise HoiError(f"{root}: no such file or folder; give a dataset folder or an annotation file")
+    for find in FINDERS.values():
+        try:
+            return find(root)
+        except HoiError as error:
+            complaint = error
+            if find is find_custom and any((root / name).exists() for name in ("vocabulary.yaml", "vocabulary.yml")):
+                raise
+    raise HoiError(
+        f"{root}: holds no HICO-DET, V-COCO or custom dataset; docs/data.md shows the layouts"
+    ) from complaint

@@ -17,9 +17,9 @@ import numpy as np
 import scipy.io
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
 from hoiclip.data.hoia import MENDED, Defect, HoiaContent, accepted, load_hoia
-from hoiclip.errors import HoiError
+from hoiclip.data.layout import DatasetLayout, existing_folder, find_files, find_folders
+from hoiclip.errors import HoiError, first_line
 from hoiclip.vocabulary import HoiVocabulary
 
 SPLITS = ("train", "test")
@@ -31,7 +31,7 @@ JSON_FILES = {
 IMAGE_FOLDERS = {"train": "train2015", "test": "test2015"}
 
 
-def find_hicodet(root: str | Path) -> DatasetFolder:
+def find_hicodet(root: str | Path) -> DatasetLayout:
     """Look for HICO-DET at or below ``root``: the JSON form where there is one, else ``anno_bbox.mat``.
 
     Raises:
@@ -49,7 +49,7 @@ def find_hicodet(root: str | Path) -> DatasetFolder:
             "give the folder of the unpacked release, or unpack one with `hoiclip data prepare hicodet`"
         )
     folders = find_folders(root, set(IMAGE_FOLDERS.values()))
-    return DatasetFolder(
+    return DatasetLayout(
         kind="hicodet",
         root=root,
         vocabulary=HoiVocabulary.from_name("hico"),
@@ -99,7 +99,7 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
         content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True, variable_names=[variable])
     except Exception as error:  # scipy raises whatever the damage leads to
         raise HoiError(
-            f"{path}: is damaged, cut off or no Matlab 5 file ({_first_line(error)}); download HICO-DET again"
+            f"{path}: is damaged, cut off or no Matlab 5 file ({first_line(error)}); download HICO-DET again"
         ) from error
     if variable not in content:
         raise HoiError(f"{path}: holds no variable {variable!r}; give the {MAT_FILE} of the HICO-DET release")
@@ -204,7 +204,3 @@ def _records(value: Any) -> Iterable[Any]:
 def _corners(box: Any) -> tuple[float, float, float, float]:
     """x1, y1, x2, y2, by name: the file stores x1, x2, y1, y2."""
     return float(box.x1), float(box.y1), float(box.x2), float(box.y2)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

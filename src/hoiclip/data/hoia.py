@@ -31,7 +31,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.errors import HoiError
-from hoiclip.files import replacing
+from hoiclip.files import atomic_path
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 BOX_FORMATS = ("xyxy", "xywh")
@@ -164,7 +164,7 @@ def save_hoia(images: Iterable[AnnotatedImage], path: str | Path, vocabulary: Ho
         ]
         entries.append(entry)
     data = json.dumps(entries, separators=(",", ":")).encode()
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 
 

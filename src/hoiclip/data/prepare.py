@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hoiclip.data.archives import download, unpack
-from hoiclip.data.check import CheckReport, check
+from hoiclip.data.download import download, unpack
 from hoiclip.data.hicodet import find_hicodet
+from hoiclip.data.validation import CheckReport, check
 from hoiclip.errors import HoiError
 
 

@@ -8,43 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.samples import Sample
 from hoiclip.errors import HoiError
-
-Sample: TypeAlias = tuple[Image.Image, AnnotatedImage]  # boxes in the pixels of the picture
-
-
-def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None = 1333) -> tuple[int, int]:
-    """The size a picture is resized to, by DETR's rule.
-
-    Args:
-        size: (height, width) in pixels.
-        shorter: wanted length of the shorter side.
-        longest: the longer side stays within this many pixels; None for no limit.
-
-    Returns:
-        (height, width).  The shorter side is rounded (half to even) where the limit shortens it,
-        the longer side truncated.
-    """
-    short, long = min(size), max(size)
-    if longest is not None and long / short * shorter > longest:
-        shorter = round(longest * short / long)
-        if not shorter:  # a sliver that rounding would make vanish
-            return (1, longest) if size[0] == short else (longest, 1)
-    if short == shorter:
-        return size
-    height, width = size
-    if width < height:
-        return int(shorter * height / width), shorter
-    return shorter, int(shorter * width / height)
-
-
-# --- one step each: a picture and its annotation in, both out --------------------------------------
+from hoiclip.images import resized_size
 
 
 def flip(image: Image.Image, annotation: AnnotatedImage) -> Sample:
@@ -112,13 +83,6 @@ def keep_boxes(annotation: AnnotatedImage, kept: np.ndarray) -> AnnotatedImage:
         hoi_ids=annotation.hoi_ids[whole],
         verb_ids=None if annotation.verb_ids is None else annotation.verb_ids[whole],
     )
-
-
-def normalised_cxcywh(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(n, 4) xyxy pixels -> (n, 4) centre x, centre y, width, height as fractions of (height, width)."""
-    x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
-    height, width = size
-    return np.stack([(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height], axis=1)
 
 
 def _size(image: Image.Image) -> tuple[int, int]:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.folders import DatasetFolder, existing_folder, find_files, find_folders
 from hoiclip.data.hoia import Defect, HoiaContent, accepted, load_hoia, parse_json, read_json_text
+from hoiclip.data.layout import DatasetLayout, existing_folder, find_files, find_folders
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
@@ -34,7 +34,7 @@ INSTANCES = ("instances_vcoco_all_2014.json", "instances_train2014.json", "insta
 IMAGE_FOLDERS = ("train2014", "val2014")
 
 
-def find_vcoco(root: str | Path) -> DatasetFolder:
+def find_vcoco(root: str | Path) -> DatasetLayout:
     """Look for V-COCO at or below ``root``; the official annotation is preferred to the JSON form.
 
     Raises:
@@ -53,7 +53,7 @@ def find_vcoco(root: str | Path) -> DatasetFolder:
     folders = find_folders(root, set(IMAGE_FOLDERS))
     images = tuple(folders[name] for name in IMAGE_FOLDERS if name in folders)
     annotations = {**hoia, **(official if instances else {})}
-    return DatasetFolder(
+    return DatasetLayout(
         kind="vcoco",
         root=root,
         vocabulary=HoiVocabulary.from_name("vcoco"),
@@ -79,7 +79,7 @@ def load_vcoco(root: str | Path, split: str) -> list[AnnotatedImage]:
     return accepted(read_official(folder, split), path)
 
 
-def read_official(folder: DatasetFolder, split: str) -> HoiaContent:
+def read_official(folder: DatasetLayout, split: str) -> HoiaContent:
     """Join the official lists of a split with COCO's boxes.
 
     Raises:
@@ -90,7 +90,7 @@ def read_official(folder: DatasetFolder, split: str) -> HoiaContent:
 
 
 def official_parts(
-    folder: DatasetFolder, split: str
+    folder: DatasetLayout, split: str
 ) -> tuple[list[Any], dict[str, list[dict[str, Any]]], list[int] | None]:
     """A split's official lists, the COCO images and boxes they speak of, and its image ids.
 

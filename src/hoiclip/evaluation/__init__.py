@@ -1,16 +1,17 @@
 """Evaluation by every published protocol; ``docs/protocols.md`` states them."""
 
-from hoiclip.evaluation.detection_files import (
-    load_detections,
-    save_detections,
-    write_hicodet_matlab,
-    write_vcoco_pickle,
-)
-from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
-from hoiclip.evaluation.tables import render_table, result_dict, write_results
-from hoiclip.evaluation.vcoco import VcocoEvaluator, VcocoResult, evaluate_vcoco, evaluate_vcoco_records
-from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult, evaluate_vcoco_pairwise, rank_verbs
-from hoiclip.evaluation.vcoco_truth import VcocoImage, load_vcoco_ground_truth, people_of
+from typing import TYPE_CHECKING
+
+from hoiclip.lazy_imports import lazy_names
+
+if TYPE_CHECKING:
+    from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth, people_of
+    from hoiclip.detection_files import load_detections, save_detections
+    from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
+    from hoiclip.evaluation.reports import render_table, result_dict, write_results
+    from hoiclip.evaluation.submissions import write_hicodet_matlab, write_vcoco_pickle
+    from hoiclip.evaluation.vcoco import VcocoEvaluator, VcocoResult, evaluate_vcoco, evaluate_vcoco_records
+    from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult, evaluate_vcoco_pairwise, rank_verbs
 
 __all__ = [
     "HicoDetEvaluator",
@@ -35,3 +36,26 @@ __all__ = [
     "write_results",
     "write_vcoco_pickle",
 ]
+
+if not TYPE_CHECKING:  # a type checker must see misspelt names
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "hoiclip.detection_files": ("load_detections", "save_detections"),
+            "hoiclip.evaluation.hicodet": (
+                "HicoDetEvaluator",
+                "HicoDetResult",
+                "evaluate_hicodet",
+                "sweep_enhancement",
+            ),
+            "hoiclip.evaluation.reports": ("render_table", "result_dict", "write_results"),
+            "hoiclip.evaluation.submissions": ("write_hicodet_matlab", "write_vcoco_pickle"),
+            "hoiclip.evaluation.vcoco": ("VcocoEvaluator", "VcocoResult", "evaluate_vcoco", "evaluate_vcoco_records"),
+            "hoiclip.evaluation.vcoco_pairwise": ("VcocoPairwiseResult", "evaluate_vcoco_pairwise", "rank_verbs"),
+            "hoiclip.data.vcoco_ground_truth": ("VcocoImage", "load_vcoco_ground_truth", "people_of"),
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hoiclip.postprocessing import box_iou
+from hoiclip.boxes import box_iou
 
 RECALL_GRID = np.arange(11) * 0.1  # the fourth value is 0.30000000000000004, as in the published evaluators
 MINIMUM_OVERLAP = 0.5

@@ -17,17 +17,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hoiclip.boxes import box_iou
 from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.vcoco_ground_truth import ACTIONS, PERSON, ROLE_NAMES, VcocoImage, vcoco_images, verb_place
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.matching import MINIMUM_OVERLAP, all_point_ap, by_class, mean_over
-from hoiclip.evaluation.vcoco_truth import ACTIONS, PERSON, ROLE_NAMES, VcocoImage, vcoco_images, verb_place
-from hoiclip.postprocessing import box_iou
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 Scenario = Literal[1, 2]
 IMAGES_PER_FLUSH = 256
 NOT_REPORTED = ("point_instr",)  # 21 test instances; papers leave it out of the mean
+
 
 # A slot is one thing that can be predicted for a person: 26 agent scores, then 25 roles.
 AGENT_SLOTS = len(ACTIONS)

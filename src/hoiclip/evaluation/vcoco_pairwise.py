@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.vcoco_ground_truth import ACTIONS, PAIR_VERBS, VcocoImage, vcoco_images
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.matching import Pairs, by_class, eleven_point_ap, mean_over, true_positives
-from hoiclip.evaluation.vcoco_truth import ACTIONS, PAIR_VERBS, VcocoImage, vcoco_images
-from hoiclip.postprocessing import fuse_scores, highest_scores
+from hoiclip.postprocessing import fuse_scores, top_k_pairs
 from hoiclip.vocabulary import HoiVocabulary
 
 NOT_REPORTED = ("stand", "walk", "run", "smile", "point_instr")  # the means in papers are over the other 24
@@ -104,7 +104,7 @@ def rank_verbs(
     verb_scores = np.zeros((len(fused), len(vocabulary.verbs)), dtype=fused.dtype)
     verb_scores[:, verbs] = np.maximum.reduceat(fused[:, order], first, axis=1)
     verb_scores *= verb_object_mask(vocabulary).T[labels]
-    _, query, verb, scores = highest_scores(verb_scores[None], top_k)
+    _, query, verb, scores = top_k_pairs(verb_scores[None], top_k)
     own = np.where(vocabulary.verb_ids == verb[:, None], fused[query], -np.inf)
     return Detections(human[query], object_[query], labels[query], verb, own.argmax(axis=1), scores, vocabulary)
 

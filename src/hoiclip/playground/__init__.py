@@ -1,1 +1,1 @@
-"""The miniature world: scenes drawn on the fly, and its own pretrained CLIP and detector."""
+"""The miniature world: scenes drawn on the fly, a dataset of the same kind as HICO-DET."""

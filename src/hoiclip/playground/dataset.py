@@ -19,12 +19,12 @@ from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.errors import HoiError
-from hoiclip.playground.dice import Dice
 from hoiclip.playground.groups import Pair
+from hoiclip.playground.objects import KINDS
+from hoiclip.playground.poses import ARRANGE
+from hoiclip.playground.random_stream import RandomStream
 from hoiclip.playground.renderer import render
 from hoiclip.playground.scenes import Box, Scene, sample_scene, sample_still_life
-from hoiclip.playground.shapes import KINDS
-from hoiclip.playground.verbs import ARRANGE
 from hoiclip.vocabulary import HoiVocabulary
 
 SPLITS = ("train", "validation", "test")
@@ -112,13 +112,15 @@ class PlaygroundDataset(Sequence[tuple[Image.Image, AnnotatedImage]]):
             index += self.length
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
-        dice = Dice(np.random.default_rng([self.seed, SPLITS.index(self.split), int(self.interactions), index]))
+        stream = RandomStream(
+            np.random.default_rng([self.seed, SPLITS.index(self.split), int(self.interactions), index])
+        )
         if not self.interactions:
-            return sample_still_life(dice, self.size)
-        groups = dice.weighted(*GROUPS)
-        wanted = [dice.weighted(*self._choices) for _ in range(groups)] if self._weights else []
+            return sample_still_life(stream, self.size)
+        groups = stream.weighted(*GROUPS)
+        wanted = [stream.weighted(*self._choices) for _ in range(groups)] if self._weights else []
         rare = self._rare_at.get(index, [])
-        return sample_scene(dice, [*rare, *wanted][: max(groups, len(rare), 1)], self._weights, self.size)
+        return sample_scene(stream, [*rare, *wanted][: max(groups, len(rare), 1)], self._weights, self.size)
 
     def _annotate(self, scene: Scene, index: int) -> AnnotatedImage:
         labels = [(h, o, self._ids[verb, scene.names[o]]) for h, o, verbs in scene.pairs for verb in verbs]

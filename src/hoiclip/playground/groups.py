@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from hoiclip.playground.dice import Dice
-from hoiclip.playground.figures import Person
+from hoiclip.playground.objects import KINDS, Kind, Point, Primitive
 from hoiclip.playground.palettes import person_colours, thing_colours
-from hoiclip.playground.shapes import KINDS, Kind, Point, Primitive
+from hoiclip.playground.people import Person
+from hoiclip.playground.random_stream import RandomStream
 
 Pair = tuple[str, str]  # verb, object
 
@@ -79,7 +79,7 @@ class Group:
         ropes: lines in group coordinates with a width and a colour; they belong to no box.
     """
 
-    dice: Dice
+    stream: RandomStream
     persons: list[Person] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
     order: list[tuple[str, int]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Group:
     sides: set[int] = field(default_factory=set)  # -1 left, +1 right of the ground thing: taken
 
     def add_person(self, x: float = 0.0, facing: int = 1, behind: bool = False) -> int:
-        person = Person(x=x, facing=facing, size=self.dice.uniform(0.86, 1.06), colours=person_colours(self.dice))
+        person = Person(x=x, facing=facing, size=self.stream.uniform(0.86, 1.06), colours=person_colours(self.stream))
         self.persons.append(person)
         i = len(self.persons) - 1
         parts = [("far", i), ("body", i), ("near", i)]
@@ -96,9 +96,9 @@ class Group:
         return i
 
     def add_thing(self, name: str, x: float = 0.0, y: float = 0.0, before: tuple[str, int] | None = None) -> int:
-        flip = 1 if self.dice.chance(0.5) else -1
-        size = self.dice.uniform(0.88, 1.14)
-        self.things.append(Thing(KINDS[name], x, y, size, flip, 0.0, thing_colours(self.dice, name)))
+        flip = 1 if self.stream.chance(0.5) else -1
+        size = self.stream.uniform(0.88, 1.14)
+        self.things.append(Thing(KINDS[name], x, y, size, flip, 0.0, thing_colours(self.stream, name)))
         i = len(self.things) - 1
         at = self.order.index(before) if before in self.order else len(self.order)
         self.order.insert(at, ("thing", i))

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from hoiclip.playground.objects import Primitive
 from hoiclip.playground.scenes import Placement, Scene
-from hoiclip.playground.shapes import Primitive
 
 OVERSAMPLING = 3
 
 
 def render(scene: Scene) -> Image.Image:
     """The picture of a scene, RGB, ``scene.size`` pixels wide and high."""
-    canvas = _paint_backdrop(scene)
+    canvas = _paint_background(scene)
     draw = ImageDraw.Draw(canvas)
     factor = float(OVERSAMPLING)
-    _paint(draw, scene.backdrop.clutter, None, factor, factor, 0.0, 0.0)
+    _paint(draw, scene.background.clutter, None, factor, factor, 0.0, 0.0)
     for place in scene.placements:
         _paint_placement(draw, place)
     _paint(draw, scene.foreground, None, factor, factor, 0.0, 0.0)
@@ -37,15 +37,15 @@ def silhouette(scene: Scene, row: int) -> np.ndarray:
     return np.asarray(canvas.reduce(OVERSAMPLING)) > 0
 
 
-def _paint_backdrop(scene: Scene) -> Image.Image:
+def _paint_background(scene: Scene) -> Image.Image:
     size, side = scene.size, scene.size * OVERSAMPLING
-    backdrop = scene.backdrop
-    grid = np.array(backdrop.grid, dtype=np.uint8)
+    background = scene.background
+    grid = np.array(background.grid, dtype=np.uint8)
     small = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
-    if backdrop.ground is not None:
-        top, bottom = backdrop.ground
+    if background.ground is not None:
+        top, bottom = background.ground
         draw = ImageDraw.Draw(small)
-        start = int(backdrop.horizon)
+        start = int(background.horizon)
         bands = 6
         for band in range(bands):
             mix = band / bands

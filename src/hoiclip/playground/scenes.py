@@ -11,14 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoiclip.playground.arrangements import compose
-from hoiclip.playground.backdrops import Backdrop, sample_backdrop, sample_foreground
-from hoiclip.playground.dice import Dice
-from hoiclip.playground.figures import Person
+from hoiclip.playground.backgrounds import Background, sample_background, sample_foreground
+from hoiclip.playground.composition import compose
 from hoiclip.playground.groups import Group, Pair, Thing
+from hoiclip.playground.objects import KINDS, Primitive
 from hoiclip.playground.palettes import Colour, person_colours, thing_colours
-from hoiclip.playground.shapes import KINDS, Primitive
-from hoiclip.playground.verbs import stand, walk
+from hoiclip.playground.people import Person
+from hoiclip.playground.poses import stand, walk
+from hoiclip.playground.random_stream import RandomStream
 
 Box = tuple[float, float, float, float]
 Palette = Mapping[str, Colour]
@@ -59,7 +59,7 @@ class Scene:
 
     Attributes:
         size: width and height in pixels.
-        backdrop: what lies behind.
+        background: what lies behind.
         placements: in painting order.
         foreground: primitives in pixels that are painted last.
         boxes: xyxy pixels inside the picture, of what is drawn of each person or thing, hidden or not.
@@ -68,7 +68,7 @@ class Scene:
     """
 
     size: int
-    backdrop: Backdrop
+    background: Background
     placements: list[Placement] = field(default_factory=list)
     foreground: list[Primitive] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
@@ -169,7 +169,7 @@ def _distance(a: Box, b: Box) -> float:
 
 
 def sample_scene(
-    dice: Dice,
+    stream: RandomStream,
     wanted: Sequence[Pair],
     weights: Mapping[Pair, float],
     size: int = 128,
@@ -179,20 +179,20 @@ def sample_scene(
     """A scene that shows the wanted interactions.
 
     Args:
-        dice: draws.
+        stream: draws.
         wanted: (verb, object) of each group; the first is never dropped for lack of room.
         weights: how gladly other interactions are added (see :func:`compose`); empty for none.
         size: width and height in pixels.
         extras: chance that a group gets more than was wanted.
         distractors: at most so many things nobody has to do with.
     """
-    scene = Scene(size, sample_backdrop(dice, size))
-    cutouts = [_cut_out(compose(dice, pair, weights, extras)) for pair in wanted]
+    scene = Scene(size, sample_background(stream, size))
+    cutouts = [_cut_out(compose(stream, pair, weights, extras)) for pair in wanted]
     chosen: list[tuple[Cutout, Placement, list[Box]]] = []
     for cutout in cutouts:
         best = None
         for _ in range(10):
-            place = _place(dice, cutout, size, scene.backdrop.horizon, len(cutouts))
+            place = _place(stream, cutout, size, scene.background.horizon, len(cutouts))
             boxes = _pixel_boxes(cutout, place, size)
             crowding = sum(_overlap(b, c) for b in boxes for _, _, others in chosen for c in others)
             if best is None or crowding < best[0]:
@@ -206,25 +206,25 @@ def sample_scene(
     chosen.sort(key=lambda item: item[1].y)
     for cutout, place, boxes in chosen:
         _add(scene, cutout, place, boxes)
-    for _ in range(dice.integer(0, distractors + 1)):
-        _add_distractor(dice, scene)
+    for _ in range(stream.integer(0, distractors + 1)):
+        _add_distractor(stream, scene)
     scene.placements.sort(key=lambda place: place.y)
-    scene.foreground = sample_foreground(dice, size)
+    scene.foreground = sample_foreground(stream, size)
     return scene
 
 
-def _place(dice: Dice, cutout: Cutout, size: int, horizon: float, crowd: int) -> Placement:
+def _place(stream: RandomStream, cutout: Cutout, size: int, horizon: float, crowd: int) -> Placement:
     x0, y0, x1, y1 = cutout.extent
     low, high = ((0.4, 0.78), (0.33, 0.52), (0.3, 0.42))[min(crowd, 3) - 1]
-    scale = size * dice.uniform(low, high)
+    scale = size * stream.uniform(low, high)
     scale = min(scale, 0.96 * size / (x1 - x0), 0.94 * size / (y1 - y0))
-    mirror = dice.choice((-1, 1))
+    mirror = stream.choice((-1, 1))
     lowest = max(y1 * scale + 0.02 * size, horizon + 0.04 * size)
     highest = size - 1.5 + min(y0, 0.0) * scale
-    ground = dice.uniform(min(lowest, highest), highest)
+    ground = stream.uniform(min(lowest, highest), highest)
     left, right = (x0, x1) if mirror > 0 else (-x1, -x0)
     margin = 0.01 * size
-    x = dice.uniform(margin - left * scale, size - margin - right * scale)
+    x = stream.uniform(margin - left * scale, size - margin - right * scale)
     return Placement(cutout.parts, x, ground, scale, mirror)
 
 
@@ -258,13 +258,13 @@ def _add(scene: Scene, cutout: Cutout, place: Placement, boxes: Sequence[Box]) -
     scene.pairs += [(start + h, start + o, verbs) for h, o, verbs in cutout.pairs]
 
 
-def _add_distractor(dice: Dice, scene: Scene) -> None:
+def _add_distractor(stream: RandomStream, scene: Scene) -> None:
     """A thing on the ground that nobody uses, if there is room for one."""
     size = scene.size
     idle = [(h, o) for h, o, verbs in scene.pairs if "no_interaction" in verbs]
-    cutout = _cut_out(_lone_thing(dice, tumble=0.0))
+    cutout = _cut_out(_lone_thing(stream, tumble=0.0))
     for _ in range(5):
-        place = _place(dice, cutout, size, scene.backdrop.horizon, 2)
+        place = _place(stream, cutout, size, scene.background.horizon, 2)
         (box,) = _pixel_boxes(cutout, place, size)
         clear = all(_overlap(box, b) < 0.15 * min(_area(box), _area(b)) for b in scene.boxes)
         if clear and all(
@@ -277,60 +277,64 @@ def _add_distractor(dice: Dice, scene: Scene) -> None:
 # --- scenes without ---------------------------------------------------------------------------------------
 
 
-def _lone_thing(dice: Dice, tumble: float) -> Group:
-    group = Group(dice)
-    name = dice.choice(NAMES)
+def _lone_thing(stream: RandomStream, tumble: float) -> Group:
+    group = Group(stream)
+    name = stream.choice(NAMES)
     thing = Thing(
-        KINDS[name], 0.0, size=dice.uniform(0.85, 1.2), flip=dice.choice((-1, 1)), colours=thing_colours(dice, name)
+        KINDS[name],
+        0.0,
+        size=stream.uniform(0.85, 1.2),
+        flip=stream.choice((-1, 1)),
+        colours=thing_colours(stream, name),
     )
-    thing.angle = dice.uniform(-tumble, tumble) * (1.0 if not thing.kind.upright else 0.2)
+    thing.angle = stream.uniform(-tumble, tumble) * (1.0 if not thing.kind.upright else 0.2)
     group.things.append(thing)
     group.order.append(("thing", 0))
     return group
 
 
-def _lone_person(dice: Dice) -> Group:
+def _lone_person(stream: RandomStream) -> Group:
     """Somebody idle, or in a pose that means nothing: every joint anywhere it can go."""
-    group = Group(dice)
-    if dice.chance(0.35):
-        group.add_person(facing=dice.choice((-1, 1)))
-        (walk if dice.chance(0.5) else stand)(dice, group.persons[0])
+    group = Group(stream)
+    if stream.chance(0.35):
+        group.add_person(facing=stream.choice((-1, 1)))
+        (walk if stream.chance(0.5) else stand)(stream, group.persons[0])
         return group
-    person = Person(size=dice.uniform(0.86, 1.06), facing=dice.choice((-1, 1)), colours=person_colours(dice))
-    person.hips = (dice.uniform(-0.1, 0.1), dice.uniform(0.18, 0.5))
-    person.lean = dice.uniform(-0.6, 0.8)
-    person.nod = dice.uniform(-0.4, 0.4)
+    person = Person(size=stream.uniform(0.86, 1.06), facing=stream.choice((-1, 1)), colours=person_colours(stream))
+    person.hips = (stream.uniform(-0.1, 0.1), stream.uniform(0.18, 0.5))
+    person.lean = stream.uniform(-0.6, 0.8)
+    person.nod = stream.uniform(-0.4, 0.4)
     for side in (0, 1):
-        angle, reach = dice.uniform(-2.6, 1.9), dice.uniform(0.14, 0.33)
+        angle, reach = stream.uniform(-2.6, 1.9), stream.uniform(0.14, 0.33)
         person.hands[side] = person.from_shoulder(reach * math.cos(angle), reach * math.sin(angle))
-        angle, reach = dice.uniform(-2.7, -0.1), dice.uniform(0.24, 0.5)
+        angle, reach = stream.uniform(-2.7, -0.1), stream.uniform(0.24, 0.5)
         person.feet[side] = (person.hips[0] + reach * math.cos(angle), person.hips[1] + reach * math.sin(angle) - 0.03)
-    person.finger = dice.chance(0.1)
+    person.finger = stream.chance(0.1)
     group.persons.append(person)
     group.order += [("far", 0), ("body", 0), ("near", 0)]
     return group
 
 
-def sample_still_life(dice: Dice, size: int = 128) -> Scene:
+def sample_still_life(stream: RandomStream, size: int = 128) -> Scene:
     """Persons in random poses and scattered things that have nothing to do with one another."""
-    scene = Scene(size, sample_backdrop(dice, size))
-    makers = ["person"] * dice.integer(1, 4) + ["thing"] * dice.integer(1, 6)
-    for maker in dice.shuffled(makers):
+    scene = Scene(size, sample_background(stream, size))
+    makers = ["person"] * stream.integer(1, 4) + ["thing"] * stream.integer(1, 6)
+    for maker in stream.shuffled(makers):
         cutout = _cut_out(
-            _lone_person(dice) if maker == "person" else _lone_thing(dice, tumble=dice.choice((0.1, 1.4)))
+            _lone_person(stream) if maker == "person" else _lone_thing(stream, tumble=stream.choice((0.1, 1.4)))
         )
         x0, y0, x1, y1 = cutout.extent
         for _ in range(6):
-            scale = size * math.exp(dice.uniform(math.log(0.3), math.log(0.75)))
+            scale = size * math.exp(stream.uniform(math.log(0.3), math.log(0.75)))
             scale = min(scale, 0.96 * size / (x1 - x0), 0.94 * size / (y1 - y0))
-            mirror = dice.choice((-1, 1))
+            mirror = stream.choice((-1, 1))
             left, right = (x0, x1) if mirror > 0 else (-x1, -x0)
-            x = dice.uniform(-left * scale, size - right * scale)
-            y = dice.uniform(y1 * scale, size + y0 * scale)
+            x = stream.uniform(-left * scale, size - right * scale)
+            y = stream.uniform(y1 * scale, size + y0 * scale)
             place = Placement(cutout.parts, x, y, scale, mirror)
             (box,) = _pixel_boxes(cutout, place, size)
             if all(_overlap(box, b) < HIDDEN * min(_area(box), _area(b)) for b in scene.boxes):
                 _add(scene, cutout, place, [box])
                 break
-    scene.foreground = sample_foreground(dice, size)
+    scene.foreground = sample_foreground(stream, size)
     return scene

@@ -1,0 +1,87 @@
+"""One switch for what computes the forward pass.
+
+    torch      the model itself, as trained; the only one that can hand out attention maps
+    compile    torch.compile; needs a C++ compiler, and minutes at the first picture
+    onnx       onnxruntime
+    openvino   OpenVINO: the fastest on CPUs
+
+``fp32`` gives the numbers of the model itself to about 1e-4, in every backend.  ``bf16`` and
+``int8`` are faster and differ more; docs/speed.md says by how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from hoiclip.errors import HoiError
+from hoiclip.models.outputs import HoiClipOutput
+
+BACKENDS = ("torch", "compile", "onnx", "openvino")
+PRECISIONS = ("fp32", "bf16", "int8")
+SUPPORTED = {
+    "torch": ("fp32", "bf16"),
+    "compile": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+PACKAGES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+
+
+class Backend:
+    """Computes a model's outputs from its inputs.
+
+    Attributes:
+        name: one of ``BACKENDS``.
+        precision: one of ``PRECISIONS``.
+        device: where the inputs are wanted and the outputs are given.
+        output_names: fields of :class:`HoiClipOutput` that it fills.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    output_names: tuple[str, ...]
+
+    def __call__(
+        self, *, pixel_values: Tensor, pixel_mask: Tensor | None = None, clip_pixel_values: Tensor | None = None
+    ) -> HoiClipOutput:
+        """Inputs and outputs as of :meth:`HoiClipModel.forward`."""
+        raise NotImplementedError
+
+    @property
+    def has_zero_shot(self) -> bool:
+        """Whether the training-free enhancement has something to work with."""
+        return "zero_shot_logits" in self.output_names
+
+
+def check_combination(backend: str, precision: str) -> None:
+    """Raises HoiError if there is no such backend, precision, or not both together."""
+    if backend not in BACKENDS:
+        raise HoiError(f"--backend {backend}: unknown; choose one of {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise HoiError(f"--precision {precision}: unknown; choose one of {', '.join(PRECISIONS)}")
+    if precision not in SUPPORTED[backend]:
+        raise HoiError(
+            f"--precision {precision}: the {backend} backend has {' and '.join(SUPPORTED[backend])} only; "
+            "use --backend openvino"
+        )
+
+
+def complete_inputs(inputs: Mapping[str, Tensor | None], names: Iterable[str]) -> dict[str, Tensor]:
+    """Only what the graph takes; without a mask there is no padding."""
+    pixel_values = inputs["pixel_values"]
+    assert pixel_values is not None
+    given = {}
+    for name in names:
+        value = inputs.get(name)
+        if value is None and name == "pixel_mask":
+            value = torch.ones(
+                len(pixel_values), *pixel_values.shape[2:], dtype=torch.int64, device=pixel_values.device
+            )
+        if value is None:
+            raise ValueError(f"{name} is missing: pass what HoiClipProcessor returns")
+        given[name] = value.to(torch.int64) if name == "pixel_mask" else value
+    return given

@@ -1,0 +1,180 @@
+"""The model as a fixed function: the same answers as :class:`HoiClipModel`, with less work.
+
+What training needs is left out (text tower, unused weights, layers' own predictions) and what does
+not change between images is done once: frozen batch norms are folded into their convolutions, the
+temperatures into the rows of the classifiers, and the verb classifier with its verb-to-interaction
+matrix becomes one matrix.  Every backend but ``torch`` runs this function, and an exported folder
+holds nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hoiclip.models.instance_detector import FrozenBatchNorm
+from hoiclip.models.interaction_decoder import GenVlktDecoder
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.outputs import HoiClipOutput
+
+INPUTS = ("pixel_values", "pixel_mask", "clip_pixel_values")
+OUTPUTS = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
+
+
+class InferenceGraph(nn.Module):
+    """Images to boxes and logits, without a branch that depends on data.
+
+    Args:
+        model: read, not changed.  What it learns later does not reach the graph.
+        half: bfloat16 where it pays and harms least: the ResNet, three quarters of all
+            multiplications.  Everything behind stays float32.
+
+    Attributes:
+        input_names: what :meth:`forward` takes; GEN-VLKT does not look with CLIP.
+        output_names: what it returns; GEN-VLKT has no zero-shot logits.
+    """
+
+    def __init__(self, model: HoiClipModel, *, half: bool = False) -> None:
+        super().__init__()
+        self.detector = copy.deepcopy(model.detector)
+        fold_batch_norms(self.detector)
+        self.detector.backbone = Backbone(self.detector.backbone, half=half)
+        self.decoder = copy.deepcopy(model.interaction_decoder)
+        # boxes and objects come from the instance layer of the same number as the last interaction layer
+        self.last = model.config.interaction_layers - 1
+        self.input_names, self.output_names = self.names(model)
+        looks = "clip_pixel_values" in self.input_names
+        self.clip_tower = self.clip_projection = self.verb_adapter = None
+        if looks:
+            assert model.clip is not None
+            self.clip_tower = copy.deepcopy(model.clip.vision_model)
+            self.clip_projection = copy.deepcopy(model.clip.visual_projection)
+        use_bias = not model.config.unseen_interactions or not looks
+        with torch.no_grad():
+            scale, object_scale = model.logit_scale.exp(), model.object_logit_scale.exp()
+            words, objects, verbs = model.interactions, model.objects, model.verbs
+            bias = words.bias if use_bias else None
+            self.interaction_head = _head(scale * words.weight, None if bias is None else scale * bias)
+            self.object_head = _head(
+                object_scale * objects.weight, None if objects.bias is None else object_scale * objects.bias
+            )
+            if looks:
+                self.zero_shot_head = _head(words.weight, None)  # Eq. 17
+            if verbs is not None:
+                self.verb_adapter = copy.deepcopy(verbs.adapter)
+                spread = verbs.verb_to_interaction.to(verbs.weight)  # (V, K)
+                self.verb_head = _head(model.config.verb_weight * scale * (spread.T @ verbs.weight), None)  # Eq. 16, 19
+        self.requires_grad_(False).eval()
+
+    @staticmethod
+    def names(model: HoiClipModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Inputs and outputs that a graph of this model has."""
+        looks = model.config.variant != "gen-vlkt"
+        return (INPUTS, OUTPUTS) if looks else (INPUTS[:2], OUTPUTS[:4])
+
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor, clip_pixel_values: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Shapes and meaning as in :class:`HoiClipOutput`, in the order of ``output_names``."""
+        memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
+        human, objects = self.detector.decode(memory, positions, blocked)  # 2 x (L, B, N, 256)
+        zero_shot: tuple[Tensor, ...] = ()
+        if isinstance(self.decoder, GenVlktDecoder):
+            features = self.decoder(human, objects, memory, positions, blocked)[-1]  # (B, N, D)
+        else:
+            assert self.clip_tower is not None
+            assert self.clip_projection is not None
+            tokens = self.clip_tower.post_layernorm(self.clip_tower(clip_pixel_values).last_hidden_state)  # V_s
+            streams = self.decoder.streams(tokens, memory, blocked)
+            states = self.decoder(self.decoder.queries(human, objects), streams)[-1]
+            features = self.clip_projection(states)  # (B, N, D), Eq. 10
+            seen = nn.functional.normalize(self.clip_projection(tokens[:, 0]), dim=-1)  # V_g
+            zero_shot = (self.zero_shot_head(seen),)
+        logits = self.interaction_head(nn.functional.normalize(features, dim=-1))  # (B, N, K), Eq. 18
+        if self.verb_adapter is not None:
+            logits = logits + self.verb_head(nn.functional.normalize(self.verb_adapter(features), dim=-1))
+        return (
+            self.detector.human_box_head(human[self.last]).sigmoid(),
+            self.detector.object_box_head(objects[self.last]).sigmoid(),
+            self.object_head(self.detector.object_features(objects[self.last])),
+            logits,
+            *zero_shot,
+        )
+
+    def example(self, height: int = 96, width: int = 128, batch: int = 2) -> dict[str, Tensor]:
+        """Inputs of the right kinds, to trace with."""
+        inputs = {
+            "pixel_values": torch.zeros(batch, 3, height, width),
+            "pixel_mask": torch.ones(batch, height, width, dtype=torch.int64),
+        }
+        if self.clip_tower is not None:
+            side = self.clip_tower.embeddings.image_size
+            inputs["clip_pixel_values"] = torch.zeros(batch, 3, side, side)
+        return inputs
+
+
+class Backbone(nn.Module):
+    """The folded ResNet as DETR's backbone: only its last feature map, no pooling.
+
+    Args:
+        backbone: a folded ``DetrConvEncoder``; becomes part of this.
+        half: run it in bfloat16.
+    """
+
+    def __init__(self, backbone: Any, *, half: bool) -> None:
+        super().__init__()
+        self.stem = backbone.model.embedder
+        self.stages = backbone.model.encoder.stages
+        if half:
+            self.to(torch.bfloat16)
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(B, 3, H, W), (B, H, W) -> features (B, 2048, h, w) float32 and their mask (B, h, w)."""
+        features = pixel_values.to(next(self.parameters()).dtype)
+        for part in (self.stem, *self.stages):
+            features = part(features)
+        mask = pixel_mask.index_select(1, _nearest(pixel_mask.shape[1], features.shape[2], pixel_mask.device))
+        mask = mask.index_select(2, _nearest(pixel_mask.shape[2], features.shape[3], pixel_mask.device))
+        return [(features.float(), mask > 0)]
+
+
+def _nearest(size: int, cells: int, device: torch.device) -> Tensor:
+    """Which pixel stands for each cell, as in torch's nearest interpolation; runtimes round theirs differently."""
+    return (torch.arange(cells, device=device).float() * (size / cells)).floor().long()
+
+
+def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | list[Tensor]) -> HoiClipOutput:
+    """What a graph returned, under the names the model uses."""
+    found: dict[str, Any] = dict(zip(names, tensors, strict=True))
+    return HoiClipOutput(**found)
+
+
+@torch.no_grad()
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Let each convolution do the work of the frozen batch norm behind it; changes ``module``.
+
+    W' = W * scale, b' = b * scale + shift, in double precision.
+    """
+    for layer in list(module.modules()):
+        norm, convolution = getattr(layer, "normalization", None), getattr(layer, "convolution", None)
+        if not (isinstance(norm, FrozenBatchNorm) and isinstance(convolution, nn.Conv2d)):
+            continue
+        scale, shift = norm.double().scale_and_shift()
+        weight = convolution.weight.double() * scale[:, None, None, None]
+        bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
+        convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
+        convolution.bias = nn.Parameter(bias.to(convolution.weight), requires_grad=False)
+        layer.normalization = nn.Identity()
+    return module
+
+
+def _head(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer that holds these rows."""
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    head.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        head.bias = nn.Parameter(bias.detach().clone())
+    return head

@@ -1,0 +1,66 @@
+"""What an exported folder says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hoiclip.backends.inference_graph import InferenceGraph
+from hoiclip.errors import HoiError
+from hoiclip.models.modeling import HoiClipModel
+
+FORMATS = ("onnx", "openvino")
+MANIFEST = "export.json"
+
+
+# --- what an exported folder says of itself ----------------------------------------------------------
+
+
+@dataclass
+class Manifest:
+    """What ``export.json`` says.
+
+    Attributes:
+        format: ``onnx`` or ``openvino``.
+        precision: ``fp32``, ``bf16`` or ``int8``.
+        graph: file name of the graph, in the same folder.
+        inputs: shape by name; a word stands for a size that is free.
+        outputs: names, in the graph's order.
+        calibration: number of pictures that int8 was calibrated with.
+    """
+
+    format: str
+    precision: str
+    graph: str
+    inputs: dict[str, list[int | str]]
+    outputs: list[str]
+    calibration: int | None = None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Manifest:
+        """From an exported folder.  Raises HoiError if that is not what it is."""
+        path = Path(folder) / MANIFEST
+        try:
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise HoiError(f"{path}: cannot be read as hoiclip wrote it; export the model again") from error
+        if manifest.format not in FORMATS or not (path.parent / manifest.graph).is_file():
+            raise HoiError(f"{path}: names a graph that is not there; export the model again")
+        return manifest
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether a folder was written by :func:`export`."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def input_shapes(model: HoiClipModel) -> dict[str, list[int | str]]:
+    """Of each input of the model's graph; a word stands for a size that is free."""
+    side = model.config.clip.vision_config.image_size
+    shapes: dict[str, list[int | str]] = {
+        "pixel_values": ["batch", 3, "height", "width"],
+        "pixel_mask": ["batch", "height", "width"],
+        "clip_pixel_values": ["batch", 3, side, side],
+    }
+    return {name: shapes[name] for name in InferenceGraph.names(model)[0]}

@@ -1,0 +1,59 @@
+"""torch: the model itself, or its inference form, compiled if asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hoiclip.backends.base import Backend, complete_inputs
+from hoiclip.backends.inference_graph import InferenceGraph, as_output
+from hoiclip.errors import HoiError
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.outputs import HoiClipOutput
+
+
+class ModelBackend(Backend):
+    """The model itself; what is done to it later shows at once."""
+
+    name, precision = "torch", "fp32"
+
+    def __init__(self, model: HoiClipModel, device: torch.device) -> None:
+        self.model, self.device = model, device
+
+    @property
+    def output_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As the attribute of :class:`Backend`."""
+        return InferenceGraph.names(self.model)[1]
+
+    def __call__(self, **inputs: Tensor) -> HoiClipOutput:  # type: ignore[override]
+        if self.device.type == "cpu":  # the order convolutions like best there; backward, in training, does not
+            inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=torch.channels_last)
+        return self.model(**inputs)
+
+
+class GraphBackend(Backend):
+    """torch with the work of training left out (:class:`InferenceGraph`), compiled if asked for.
+
+    Compiled for every size at once (``dynamic``), so that pictures of new sizes bring no new compilation.
+    """
+
+    def __init__(self, model: HoiClipModel, name: str, precision: str, device: torch.device) -> None:
+        self.name, self.precision, self.device = name, precision, device
+        graph = InferenceGraph(model, half=precision == "bf16").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.input_names, self.output_names = graph.input_names, graph.output_names
+        self.run = torch.compile(graph, dynamic=True) if name == "compile" else graph
+
+    def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:
+        given = complete_inputs(inputs, self.input_names)
+        with torch.no_grad():
+            try:
+                return as_output(self.output_names, self.run(**given))
+            except torch._dynamo.exc.BackendCompilerFailed as error:
+                reason = str(error).strip().splitlines()[0]
+                raise HoiError(
+                    f"--backend compile: torch.compile failed here ({reason}); install a C++ compiler or use openvino"
+                ) from error
+
+
+def device_or_cpu(device: str | torch.device | None) -> torch.device:
+    return torch.device("cpu" if device is None else device)

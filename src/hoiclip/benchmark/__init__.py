@@ -1,0 +1,1 @@
+"""How fast each backend is, as ratios in the same run."""

@@ -1,0 +1,195 @@
+"""Other people's weights into ours.
+
+    hoiclip convert hoiclip checkpoint.pth --vocabulary hico --out model/
+
+Reads the official HOICLIP and GEN-VLKT files, the official DETR file, DETR and CLIP folders of the
+hub, and OpenAI's CLIP archives.  A file is read as tensors only: one that wants to run code is
+refused.  What is missing, unexpected or wrongly shaped is listed by name; nothing is skipped
+silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.initialization import no_init_weights
+
+from hoiclip.checkpoints.initialise import load_clip
+from hoiclip.checkpoints.key_mapping import (
+    KeyMapper,
+    Weights,
+    clip_sizes,
+    map_clip,
+    map_decoder_layer,
+    map_encoder_layer,
+    map_knowledge_layer,
+    map_resnet,
+    resnet_name,
+)
+from hoiclip.checkpoints.reading import as_weights, fill_weights
+from hoiclip.errors import HoiError
+from hoiclip.models.configuration import HoiClipConfig, clip_config, detector_config
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.text_embedder import TextEmbedder
+from hoiclip.vocabulary import HoiVocabulary
+
+
+def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico") -> HoiClipModel:
+    """The official HOICLIP checkpoint as a :class:`HoiClipModel`.
+
+    It keeps what it was trained with: the frozen random bias of the text classifiers, V-COCO's
+    verb-to-interaction matrix (which is indexed by object instead of class), attention to padded
+    cells, and alpha = 0.5 (HICO-DET) or 0.1 (V-COCO).
+
+    Args:
+        source: a state dict, a training checkpoint, or the path of a ``.pth`` file.
+        vocabulary: what it was trained on, ``hico``, ``hico_rf_uc``, ..., ``hico_uc4`` or ``vcoco``.
+
+    Raises:
+        HoiError: if the file cannot be read or does not belong to that vocabulary.
+    """
+    weights, origin = as_weights(source)
+    words = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, words, origin)
+    depths = detector_config(resnet_name(weights, "backbone.0.body"))
+    config = HoiClipConfig(
+        detector=depths,
+        clip=clip_sizes(weights, "clip_model."),
+        vocabulary=words,
+        verb_weight=0.1 if words.name == "vcoco" else 0.5,
+        mask_padding=False,
+        classifier_bias=True,
+    )
+    names = KeyMapper(weights, origin)
+    _map_detector(names, config)
+    map_clip(names, "clip_model.", "clip.", config.clip)
+    old, new = "transformer", "interaction_decoder"
+    names.linear(f"{old}.queries2spacial_proj", f"{new}.query_projection")
+    names.linear(f"{old}.queries2spacial_proj_norm", f"{new}.query_norm")
+    names.linear(f"{old}.obj_class_fc", f"{new}.memory_projection")
+    names.linear(f"{old}.obj_class_ln", f"{new}.memory_norm")
+    for i in range(config.interaction_layers):
+        layer = f"{old}.clip_interaction_decoder.layers.{i}"
+        map_knowledge_layer(names, layer, f"{new}.layers.{i}")
+        names.linear(f"{layer}.norm4", f"unused.fourth_norms.{i}")
+    names.linear(f"{old}.clip_interaction_decoder.norm", f"{new}.norm")
+    _map_gen_vlkt_decoder(names, "unused.gen_vlkt", config)
+    names.move(f"{old}.inter_guided_embedd.weight", "unused.interaction_queries.weight")
+    for i in range(3):
+        names.linear(f"inter2verb.layers.{i}", f"verbs.adapter.{2 * i}")
+    names.move("verb_projection.weight", "verbs.weight")
+    _map_classifiers(names, words)
+    # all columns where the file has both; it is a weight of its own, since V-COCO's is not the true one
+    for name in ("verb2hoi_proj", "verb2hoi_proj_eval"):
+        if name in names.left:
+            names.move(name, "verbs.verb_to_interaction")
+    hint = f"this is not a HOICLIP checkpoint for the vocabulary {words.name!r}"
+    return _filled(config, names.finish(hint), origin, hint, words)
+
+
+def convert_gen_vlkt(
+    source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico", clip: str | Path | None = None
+) -> HoiClipModel:
+    """The official GEN-VLKT checkpoint (the paper's baseline) as a :class:`HoiClipModel`.
+
+    Args:
+        source, vocabulary: as in :func:`convert_hoiclip`.
+        clip: CLIP folder, hub id or OpenAI archive.  Without it the model detects as published but
+            can neither be trained further nor take another vocabulary.
+
+    Raises:
+        HoiError: if the file cannot be read or does not belong to that vocabulary.
+    """
+    weights, origin = as_weights(source)
+    words = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, words, origin)
+    clip_model = load_clip(clip) if clip else None
+    config = HoiClipConfig(
+        variant="gen-vlkt",
+        detector=detector_config(resnet_name(weights, "backbone.0.body")),
+        clip=clip_model.config if clip_model else clip_config(),
+        carries_clip=clip_model is not None,
+        vocabulary=words,
+    )
+    names = KeyMapper(weights, origin)
+    _map_detector(names, config)
+    _map_gen_vlkt_decoder(names, "interaction_decoder", config)
+    _map_classifiers(names, words)
+    hint = f"this is not a GEN-VLKT checkpoint for the vocabulary {words.name!r}"
+    converted = names.finish(hint)
+    if clip_model is not None:
+        converted |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
+    return _filled(config, converted, origin, hint, words)
+
+
+def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, words: HoiVocabulary) -> HoiClipModel:
+    """A model whose every weight comes from a file."""
+    with no_init_weights():
+        model = HoiClipModel(config)
+    fill_weights(model, weights, origin, hint)
+    model.vocabulary = words
+    model.text_embedder = TextEmbedder(config.tokenizer)
+    return model.eval()
+
+
+def _check_rows(weights: Weights, words: HoiVocabulary, origin: str) -> None:
+    """The classifiers tell which vocabulary a file belongs to."""
+    for name, expected in (
+        ("visual_projection.weight", len(words.seen)),
+        ("obj_visual_projection.weight", len(words.objects) + 1),
+        ("verb_projection.weight", len(words.verbs)),
+    ):
+        if name in weights and len(weights[name]) != expected:
+            raise HoiError(
+                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {words.name!r} "
+                f"has {expected}; name the vocabulary it was trained on"
+            )
+
+
+def _map_detector(names: KeyMapper, config: HoiClipConfig) -> None:
+    map_resnet(names, "backbone.0.body", "detector.backbone.model", config.detector.backbone_config.depths)
+    names.linear("input_proj", "detector.input_projection")
+    for i in range(config.detector.encoder_layers):
+        map_encoder_layer(names, f"transformer.encoder.layers.{i}", f"detector.encoder.{i}")
+    for i in range(config.detector.decoder_layers):
+        map_decoder_layer(names, f"transformer.instance_decoder.layers.{i}", f"detector.decoder.{i}")
+    names.linear("transformer.instance_decoder.norm", "detector.decoder_norm")
+    names.move("query_embed_h.weight", "detector.human_queries.weight")
+    names.move("query_embed_o.weight", "detector.object_queries.weight")
+    names.move("pos_guided_embedd.weight", "detector.pair_positions.weight")
+    for i in range(3):
+        names.linear(f"hum_bbox_embed.layers.{i}", f"detector.human_box_head.{2 * i}")
+        names.linear(f"obj_bbox_embed.layers.{i}", f"detector.object_box_head.{2 * i}")
+    names.linear("obj_class_fc.0", "detector.object_projection")
+    names.linear("obj_class_fc.1", "detector.object_norm")
+    names.move("logit_scale", "logit_scale")
+    names.move("obj_logit_scale", "object_logit_scale")
+
+
+def _map_gen_vlkt_decoder(names: KeyMapper, new: str, config: HoiClipConfig) -> None:
+    for i in range(config.interaction_layers):
+        map_decoder_layer(names, f"transformer.interaction_decoder.layers.{i}", f"{new}.layers.{i}")
+    names.linear("transformer.interaction_decoder.norm", f"{new}.norm")
+    names.linear("hoi_class_fc.0", f"{new}.projection")
+    names.linear("hoi_class_fc.1", f"{new}.projection_norm")
+
+
+def _map_classifiers(names: KeyMapper, words: HoiVocabulary) -> None:
+    names.linear("obj_visual_projection", "objects")
+    if "eval_visual_projection.weight" not in names.left:
+        names.linear("visual_projection", "interactions")
+        return
+    # zero-shot files: training rows for the seen classes, evaluation rows for all
+    rows = names.take("eval_visual_projection.weight")
+    trained, bias = names.take("visual_projection.weight"), names.take("visual_projection.bias")
+    if rows is None or trained is None or bias is None:
+        return
+    seen = torch.from_numpy(words.seen)
+    full = torch.zeros(len(rows))
+    full[seen] = bias
+    names.drop(r"eval_visual_projection\.bias")
+    names.result["interactions.weight"] = rows.index_copy(0, seen, trained)
+    names.result["interactions.bias"] = full

@@ -1,0 +1,75 @@
+"""Model folders, as ``hoiclip train`` and ``hoiclip convert`` write them and ``hoiclip.load`` reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+
+from hoiclip.errors import HoiError, first_line
+from hoiclip.files import atomic_folder
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.text_embedder import TextEmbedder
+from hoiclip.processing import HoiClipProcessor
+
+
+def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = None) -> None:
+    """Write a model folder that :func:`hoiclip.load` opens: weights, vocabulary, settings, tokenizer.
+
+    Raises:
+        HoiError: if the folder cannot be written or the tokenizer cannot be found.
+    """
+    if tokenizer is not None:
+        model.text_embedder = TextEmbedder(tokenizer)
+        model.text_embedder.tokenizer  # noqa: B018  fetched now, so that it is saved with the model
+    vocabulary = model.vocabulary
+    if vocabulary is None:
+        raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
+    processor = HoiClipProcessor(
+        vocabulary,
+        clip_size=model.config.clip.vision_config.image_size,
+        zero_shot_top_k=model.config.zero_shot_top_k,
+    )
+    try:
+        with atomic_folder(folder) as unfinished:
+            model.save_pretrained(unfinished)
+            processor.save_pretrained(unfinished)
+    except SafetensorError as error:
+        raise HoiError(
+            f"{folder}: cannot be written ({first_line(error)}); free some space or choose another folder"
+        ) from error
+
+
+def check_source(source: str | Path) -> None:
+    """Raise HoiError if ``source`` is neither a folder nor what a hub id looks like."""
+    may_be_id = str(source).count("/") == 1 and not os.path.exists(source) and not os.path.isabs(source)
+    if not (os.path.isdir(source) or may_be_id):
+        raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
+
+
+def load_model(source: str | Path) -> HoiClipModel:
+    """Load a model folder or hub id, and make sure that every weight came from there.
+
+    Raises:
+        HoiError: if there is no whole hoiclip model.
+    """
+    check_source(source)
+    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, "config.json")):
+        # transformers would take the default sizes
+        raise HoiError(f"{source}: no config.json there; give a folder that hoiclip wrote")
+    try:
+        loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True)
+        model, account = cast(Any, loaded)
+    except HoiError as error:
+        raise error if str(source) in str(error) else HoiError(f"{source}: {error}") from error
+    except Exception as error:  # transformers and safetensors raise many kinds for broken folders
+        reason = first_line(error).rstrip(".")
+        raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error
+    for what in ("missing", "unexpected", "mismatched"):
+        names = sorted(key if isinstance(key, str) else key[0] for key in account[f"{what}_keys"])
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise HoiError(f"{source}: {what} weights in model.safetensors ({names[0]}{more}); save the model again")
+    return model

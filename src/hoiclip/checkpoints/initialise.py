@@ -1,0 +1,170 @@
+"""A fresh start: DETR and CLIP, from the hub or from their authors' files, become a model to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection
+from transformers.initialization import no_init_weights
+
+from hoiclip.checkpoints.key_mapping import (
+    KeyMapper,
+    Weights,
+    clip_sizes,
+    listing,
+    map_clip,
+    map_decoder_layer,
+    map_encoder_layer,
+    map_resnet,
+    resnet_name,
+)
+from hoiclip.checkpoints.reading import fill_weights, read_weights
+from hoiclip.errors import HoiError, first_line
+from hoiclip.models.configuration import HoiClipConfig, detector_config
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.vocabulary import HoiVocabulary
+
+
+def load_clip(source: str | Path) -> CLIPModel:
+    """CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
+
+    Raises:
+        HoiError: if it cannot be read.
+    """
+    if not Path(source).is_file():
+        return _from_hub(CLIPModel, source, "a CLIP")
+    weights = read_weights(source)
+    config = clip_sizes(weights, "")
+    names = KeyMapper(weights, str(source))
+    map_clip(names, "", "", config)
+    with no_init_weights():
+        model = CLIPModel(config)
+    hint = "this is not one of OpenAI's CLIP vision transformers"
+    fill_weights(model, names.finish(hint), str(source), hint)
+    return model.eval()
+
+
+def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
+    """DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
+
+    Raises:
+        HoiError: if it cannot be read.
+    """
+    if not Path(source).is_file():
+        model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
+        return model.state_dict(), model.config
+    weights = read_weights(source)
+    config = detector_config(resnet_name(weights, "backbone.0.body"), decoder_layers=6)
+    names = KeyMapper(weights, str(source))
+    map_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
+    names.linear("input_proj", "model.input_projection")
+    for i in range(config.encoder_layers):
+        map_encoder_layer(names, f"transformer.encoder.layers.{i}", f"model.encoder.layers.{i}")
+    for i in range(config.decoder_layers):
+        map_decoder_layer(names, f"transformer.decoder.layers.{i}", f"model.decoder.layers.{i}")
+    names.linear("transformer.decoder.norm", "model.decoder.layernorm")
+    names.move("query_embed.weight", "model.query_position_embeddings.weight")
+    for i in range(3):
+        names.linear(f"bbox_embed.layers.{i}", f"bbox_predictor.layers.{i}")
+    names.linear("class_embed", "class_labels_classifier")
+    return names.finish("this is not the official DETR checkpoint"), config
+
+
+def _detr_revision(source: str | Path) -> str:
+    return "no_timm" if str(source).startswith("facebook/detr-") else "main"
+
+
+def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
+    try:
+        AutoConfig.from_pretrained(source, **options)
+        model, found = kind.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:  # the hub client raises many kinds
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({first_line(error)})") from error
+    if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
+        lists = listing("missing", found["missing_keys"]) + listing("unexpected", found["unexpected_keys"])
+        raise HoiError(f"{source}: is not {what}{lists}{listing('wrongly shaped', map(str, found['mismatched_keys']))}")
+    return model.eval()
+
+
+def initialise_from(
+    detr: str | Path,
+    clip: str | Path,
+    vocabulary: str | HoiVocabulary = "hico",
+    *,
+    seed: int = 0,
+    tokenizer: Any = None,
+    queries: str = "fresh",
+    **config: Any,
+) -> HoiClipModel:
+    """A model ready for training: DETR's detector, CLIP frozen, classifiers made of words.
+
+    Backbone, input projection, encoder and box head (twice) are DETR's; its first decoder layers
+    and their norm become the instance decoder.  Queries and the interaction half start fresh; DETR's
+    object classifier (92 classes of COCO) is not taken over, since objects are classified by text:
+    81 rows for HICO-DET, 82 for V-COCO (paper section 4.1).
+
+    Args:
+        detr: folder or hub id of a transformers DETR, or the official ``.pth``.
+        clip: folder or hub id of a transformers CLIP, or OpenAI's archive.
+        vocabulary: what to train.
+        seed: of the fresh half.
+        tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
+        queries: ``fresh`` as published, or ``detr``: each pair begins where one of DETR's queries
+            looks, which finds pairs sooner.
+        config: further options of :class:`HoiClipConfig`.
+
+    Raises:
+        HoiError: if a part cannot be read or does not fit, or DETR has fewer queries than are wanted.
+    """
+    weights, detr_config = load_detr(detr)
+    clip_model = load_clip(clip)
+    words = HoiVocabulary.coerce(vocabulary)
+    layers = min(config.pop("decoder_layers", 3), detr_config.decoder_layers)
+    detector = DetrConfig(
+        **{
+            **{k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")},
+            "decoder_layers": layers,
+            "dropout": config.pop("dropout", 0.0),
+        }
+    )
+    if tokenizer is None and Path(clip).is_dir():
+        tokenizer = str(clip)
+    if isinstance(tokenizer, str):
+        config["tokenizer"] = tokenizer
+    full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=words, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = HoiClipModel(full)
+    taken: Weights = {f"clip.{n}": t for n, t in clip_model.state_dict().items()}
+    plain = {
+        "model.backbone.": "detector.backbone.",
+        "model.input_projection.": "detector.input_projection.",
+        "model.encoder.layers.": "detector.encoder.",
+        "model.decoder.layernorm.": "detector.decoder_norm.",
+    }
+    plain |= {f"model.decoder.layers.{i}.": f"detector.decoder.{i}." for i in range(layers)}
+    for name, tensor in weights.items():
+        for old, new in plain.items():
+            if name.startswith(old):
+                taken[new + name[len(old) :]] = tensor
+        if name.startswith("bbox_predictor.layers."):
+            layer, kind = name.split(".")[2:]
+            for head in ("human_box_head", "object_box_head"):
+                taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
+    fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
+    if queries == "detr":
+        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
+    return model.set_vocabulary(words, tokenizer).eval()
+
+
+@torch.no_grad()
+def _begin_at_detr_queries(model: HoiClipModel, known: torch.Tensor, source: str) -> None:
+    """Pair positions are DETR's query positions; what tells a human from an object query starts small."""
+    detector, wanted = model.detector, model.config.num_queries
+    if len(known) < wanted:
+        raise HoiError(f"{source}: has {len(known)} queries, fewer than the {wanted} of num_queries")
+    detector.pair_positions.weight.copy_(known[:wanted])
+    detector.human_queries.weight.mul_(0.1)
+    detector.object_queries.weight.mul_(0.1)

@@ -1,0 +1,77 @@
+"""The command line: one module per command, imported when the command is chosen.
+
+    hoiclip detect photos/ --model model/ --out found/
+
+A complaint about what the user gave is one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from hoiclip.cli.arguments import BAD_INPUT, INTERRUPTED, CommandParser
+from hoiclip.errors import HoiError
+
+__all__ = ["BAD_INPUT", "COMMANDS", "INTERRUPTED", "command_parser", "main"]
+
+#: each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> exit code``
+COMMANDS = {
+    "demo": "Let the shipped model detect in new scenes of the playground, and evaluate it.",
+    "detect": "Find human-verb-object triplets in images.",
+    "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
+    "export": "Write a model as a graph for onnxruntime or OpenVINO.",
+    "train": "Train an experiment, or go on with it.",
+    "evaluate": "Compute the published metrics for a model, or for detections of any method.",
+    "verbs": "Make verb vectors by visual semantic arithmetic over a training set.",
+    "reproduce": "Train and evaluate what a table of the paper needs, and write it beside the paper's numbers.",
+    "data": "Prepare, check and look at datasets.",
+    "bench": "Measure backends: time, memory, operations and accuracy beside our own eager fp32.",
+    "playground": "Make, measure and pack the parts of the miniature world that are shipped.",
+}
+
+
+class _ShowVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:  # type: ignore[override]
+        from importlib.metadata import version
+
+        print(f"hoiclip {version('hoiclip')}")
+        parser.exit()
+
+
+def command_parser(command: str) -> CommandParser:
+    """The parser of one command, with all its options."""
+    parser = CommandParser(prog=f"hoiclip {command}", description=COMMANDS[command])
+    import_module(f"hoiclip.cli.{command}").add_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; complaints about what the user gave are one sentence and exit code 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="hoiclip",
+        description="Human-object interaction detection.",
+        epilog="hoiclip COMMAND --help lists the options of a command.",
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    command = parser.parse_args(words[:1]).command
+    args = command_parser(command).parse_args(words[1:])
+    try:
+        return import_module(f"hoiclip.cli.{command}").run(args)
+    except HoiError as error:
+        print(f"hoiclip: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:  # "| head" has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        advice = "; what is written stays, --resume goes on from there" if "resume" in args else ""
+        print(f"hoiclip: interrupted{advice}", file=sys.stderr)
+        return INTERRUPTED

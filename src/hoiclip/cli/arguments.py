@@ -1,0 +1,147 @@
+"""What several commands share: argument types, the options of an experiment, and how a parser complains."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse, but options of an experiment may be switches, and a misspelt option names the nearest."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+        self.switches: set[str] = set()  # options of an experiment that are true when they stand alone
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse; an unknown option ends with this command's usage and exit code 2."""
+        words = [word if isinstance(word, str) else str(word) for word in args or ()]
+        found, unknown = self.parse_known_args(list(self._spelled_out(words)), namespace)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}" if near else ""))
+        return found
+
+    def _spelled_out(self, words: list[str]) -> Iterator[str]:
+        """``--train.max-steps 3`` with underscores, ``--train.resume`` with the value it stands for."""
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            name, equals, value = word.partition("=")
+            if not (name.startswith("--") and "." in name):
+                yield word
+                continue
+            name = "--" + name[2:].replace("-", "_")
+            alone = name in self.switches and not equals and following.lower() not in ("true", "false", "yes", "no")
+            yield f"{name}=true" if alone else f"{name}{equals}{value}"
+
+    def error(self, message: str) -> NoReturn:
+        """Print this command's usage, cut to its first lines, and the message."""
+        usage = self.format_usage().splitlines()
+        if len(usage) > 12:  # an experiment has seventy options
+            usage = [*usage[:6], f"  ...  ({self.prog} --help lists all)"]
+        self.exit(BAD_INPUT, "\n".join(usage) + f"\n{self.prog}: error: {message}\n")
+
+
+class _ExperimentOption(argparse.Action):
+    """Collects ``--name=text`` in ``options``; :func:`hoiclip.experiments.load_experiment` reads and checks it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        namespace.options = [*namespace.options, f"--{self.dest}={values}"]
+
+
+def experiment_arguments(parser: CommandParser, *, own: Sequence[str] = ()) -> None:
+    """Let every option of an experiment be given, with its type, default and sentence in the help.
+
+    Args:
+        parser: of a command.
+        own: options at the top of an experiment that the command has in another sense.
+    """
+    from hoiclip.experiments.loading import RENAMED, type_name
+    from hoiclip.experiments.options import Experiment, option_sentences
+
+    parser.set_defaults(options=[])
+    top = parser.add_argument_group("experiment")
+    for name, kind in typing.get_type_hints(Experiment).items():
+        inside = dataclasses.is_dataclass(kind)
+        group = parser.add_argument_group(name, (kind.__doc__ or "").rstrip(".")) if inside else top
+        owner, prefix = (kind, f"{name}.") if inside else (Experiment, "")
+        hints, defaults = typing.get_type_hints(owner), owner()
+        for field, sentence in option_sentences(owner).items():
+            option = f"--{prefix}{field}"
+            if not (inside or field == name) or (not inside and field in own):
+                continue
+            if hints[field] is bool:
+                parser.switches.add(option)
+            default = getattr(defaults, field)
+            shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
+            text = f"{sentence.rstrip('.')} ({type_name(hints[field])}" + (f"; {shown})" if shown != "" else ")")
+            group.add_argument(
+                option,
+                action=_ExperimentOption,
+                dest=option[2:],
+                default=argparse.SUPPRESS,
+                metavar=field.upper(),
+                help=text.replace("%", "%%"),
+            )
+    for old in RENAMED:
+        parser.switches.add(f"--{old}")
+        parser.add_argument(
+            f"--{old}", action=_ExperimentOption, dest=old, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+
+
+def config_argument(parser: argparse.ArgumentParser) -> None:
+    """The experiment a command works on."""
+    parser.add_argument("config", metavar="CONFIG", help="name of an experiment (hicodet, vcoco, custom, playground, "
+                        "hicodet_rf_uc, ...), or a YAML file")  # fmt: skip
+
+
+def backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """What computes the forward pass, and where."""
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--backend", metavar="NAME", help="torch (default), compile, onnx or openvino")
+    parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")
+
+
+def quiet_libraries() -> None:
+    """Prepare torch and transformers for a command: freed memory is kept, the libraries' own messages are not shown."""
+    from transformers.utils import logging
+
+    from hoiclip.backends.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """``0,1,2`` as a list, each number once."""
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
+    return list(dict.fromkeys(map(int, numbers)))
+
+
+def probability(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value

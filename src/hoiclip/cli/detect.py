@@ -1,0 +1,119 @@
+"""``hoiclip detect``: triplets of images, as JSON lines and drawn."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
+from hoiclip.errors import HoiError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="images, folders, or patterns in quotes")
+    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
+    )
+    parser.add_argument("--top-k", type=positive_int, default=10, help="triplets per image (default 10)")
+    parser.add_argument(
+        "--threshold", type=probability, default=0.3, help="least probability of the interaction, 0..1 (default 0.3)"
+    )
+    vocabulary = parser.add_mutually_exclusive_group()
+    vocabulary.add_argument(
+        "--interactions", metavar='"ride unicycle, ..."', help="ask for these instead of what was trained"
+    )
+    vocabulary.add_argument(
+        "--verbs", metavar='"ride, hold"', help="keep to these verbs, with all objects of the model"
+    )
+    vocabulary.add_argument("--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary")
+    parser.add_argument(
+        "--zero-shot-top-k", type=positive_int, help="training-free enhancement with this K (paper: 10)"
+    )
+    backend_arguments(parser)
+    parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
+    parser.add_argument(
+        "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
+    )
+    parser.add_argument("--resume", action="store_true", help="skip images already in detections.jsonl")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect, draw and write; broken images are told and make the exit code 2."""
+    from tqdm import tqdm
+
+    from hoiclip.detection_files import DetectionWriter
+    from hoiclip.images import find_images, save_image
+    from hoiclip.vocabulary import HoiVocabulary
+
+    if args.draft and not args.no_pictures:
+        raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
+    images = find_images(args.sources)
+    writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
+    waiting = [image for image in images if str(image) not in writer.done]
+    if not waiting:
+        print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
+        return 0
+    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
+    vocabulary = None
+    if args.interactions is not None:
+        vocabulary = HoiVocabulary.from_words(args.interactions)
+    elif args.vocabulary is not None:
+        vocabulary = HoiVocabulary.coerce(args.vocabulary)
+
+    from hoiclip.inference.detector import load  # heavy: what can be refused has been refused by now
+
+    quiet_libraries()
+    detector = load(
+        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
+    )
+    if args.verbs is not None:
+        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
+
+    failed = 0
+    stream = detector.detect_files(
+        waiting,
+        keep_images=not args.no_pictures,
+        draft=args.draft,
+        top_k=args.top_k,
+        threshold=args.threshold,
+        zero_shot_top_k=args.zero_shot_top_k,
+    )
+    for path, image, result in tqdm(stream, total=len(waiting), unit="image", disable=None):
+        if isinstance(result, HoiError):
+            failed += 1
+            tqdm.write(f"hoiclip: {result}", file=sys.stderr)
+            continue
+        if image is not None:
+            save_image(result.draw(image), drawings[path])
+        writer.add(str(path), result)
+        best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.confidence[:3], strict=True))
+        tqdm.write(f"{path}: {best or 'nothing found'}")
+    done = len(waiting) - failed
+    if done:
+        print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", pictures in {args.out}" if drawings else ""))
+    return BAD_INPUT if failed else 0
+
+
+def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Where each drawing goes: the image's own name, made distinct where folders share names.
+
+    Raises:
+        HoiError: if one of the images to read would be overwritten.
+    """
+    originals = {os.path.realpath(image): image for image in images}
+    names: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for image in images:
+        name, number = f"{image.stem}.jpg", 2
+        while name.lower() in taken:
+            name, number = f"{image.stem}-{number}.jpg", number + 1
+        taken.add(name.lower())
+        names[image] = out / name
+        if os.path.realpath(out / name) in originals:
+            raise HoiError(f"{out / name}: would be overwritten by its own drawing; use another --out")
+    return names

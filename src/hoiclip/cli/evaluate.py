@@ -1,0 +1,86 @@
+"""``hoiclip evaluate``: the published metrics of a model, or of anybody's detections."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoiclip.cli.arguments import (
+    CommandParser,
+    backend_arguments,
+    config_argument,
+    experiment_arguments,
+    positive_int,
+    quiet_libraries,
+    whole_numbers,
+)
+from hoiclip.errors import HoiError
+
+if TYPE_CHECKING:
+    from hoiclip.detections import Detections
+    from hoiclip.experiments.options import Experiment
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """The options of this command, and those of an experiment."""
+    config_argument(parser)
+    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
+    parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
+    parser.add_argument(
+        "--images", type=positive_int, help="only the first so many images; the playground draws so many"
+    )
+    parser.add_argument("--seed", type=int, help="of the playground's test scenes")
+    parser.add_argument(
+        "--sweep", type=whole_numbers, metavar="0,5,10", help="several K of the training-free enhancement in one pass"
+    )
+    backend_arguments(parser)
+    parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
+    parser.add_argument("--save-detections", type=Path, help="write the model's detections as JSON lines here")
+    parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
+    experiment_arguments(parser, own=("name", "seed", "out"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the table and write what was asked for."""
+    from hoiclip.evaluation import render_table, write_results
+    from hoiclip.evaluation.runner import evaluate_detections
+    from hoiclip.experiments import load_experiment
+
+    quiet_libraries()
+    experiment = load_experiment(args.config, args.options)
+    playground = experiment.data.source == "playground"
+    if args.seed is not None and not playground:
+        raise HoiError(f"--seed chooses playground scenes; {args.config} has images of its own")
+    if playground:
+        experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
+        experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
+    experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    if args.detections:
+        results = evaluate_detections(experiment, args.detections, args.annotations)
+    else:
+        results = _evaluate_model(experiment, args)
+    print(render_table(results))
+    if args.out:
+        write_results(args.out, results)
+    return 0
+
+
+def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
+    from hoiclip.evaluation import save_detections, write_hicodet_matlab, write_vcoco_pickle
+    from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
+    from hoiclip.inference.detector import load
+
+    detector = load(args.model, device=args.device, backend=args.backend, precision=args.precision)
+    if args.sweep:
+        return dict(sweep_top_k(experiment, detector, args.sweep))
+    found: dict[str, Detections] = {}
+    wanted = args.save_detections or args.submission
+    results = evaluate_model(experiment, detector, keep=found if wanted else None)
+    if args.save_detections:
+        save_detections(args.save_detections, found)
+    if args.submission:
+        vcoco = experiment.evaluation.protocol == "vcoco"
+        (write_vcoco_pickle if vcoco else write_hicodet_matlab)(found, args.submission)
+    return results

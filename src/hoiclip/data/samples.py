@@ -1,0 +1,61 @@
+"""Images with their annotations, by index: what training, evaluation and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from PIL import Image
+
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.images import load_stored_image
+
+Sample: TypeAlias = tuple[Image.Image, AnnotatedImage]  # boxes in the pixels of the image
+
+
+class Samples(Protocol):
+    """Anything indexed by 0..len-1 that gives a picture and its annotation."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class ImageFolder(Sequence[Sample]):
+    """Annotated images with their pictures in a folder.
+
+    Args:
+        annotations: what is in the images.
+        folders: where ``file_name`` is found; of several folders the first that has it.
+    """
+
+    def __init__(self, annotations: Sequence[AnnotatedImage], folders: str | Path | Sequence[str | Path]) -> None:
+        self.annotations = list(annotations)
+        self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        """The picture (RGB, as stored: annotations know no EXIF rotation) and its annotation.
+
+        Raises:
+            HoiError: missing or damaged picture.
+        """
+        annotation = self.annotations[index]
+        paths = [folder / annotation.file_name for folder in self.folders]
+        return load_stored_image(next((path for path in paths if path.exists()), paths[0])), annotation
+
+
+class Subset(Sequence[tuple[Image.Image, AnnotatedImage]]):
+    """Some of the samples, by index."""
+
+    def __init__(self, samples: Samples, indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, AnnotatedImage]:  # type: ignore[override]
+        return self.samples[self.indices[index]]

@@ -1,0 +1,110 @@
+"""Results on screen and on disk.
+
+print(render_table({"HOICLIP": result}))
+write_results("metrics.json", result)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hoiclip.evaluation.hicodet import HicoDetResult
+from hoiclip.evaluation.vcoco import VcocoResult
+from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult
+from hoiclip.files import write_text_atomic
+
+Result = HicoDetResult | VcocoResult | VcocoPairwiseResult
+
+
+def render_table(results: Result | Mapping[str, Result]) -> str:
+    """Means of one or several results in percent, one line each; ``-`` where there is none.
+
+    Columns that no result fills are left out.
+    """
+    named = results if isinstance(results, Mapping) else {"": results}
+    means = {name: result.means() for name, result in named.items()}
+    columns = list(dict.fromkeys(c for row in means.values() for c, v in row.items() if not math.isnan(v)))
+    heads = [column.replace("_", " ").replace("non rare", "non-rare").replace(" gt", " GT") for column in columns]
+    rows = [["", *heads]]
+    for name, row in means.items():
+        values = (row.get(column, math.nan) for column in columns)
+        rows.append([name, *("-" if math.isnan(v) else f"{100 * v:.2f}" for v in values)])
+    if not any(named):
+        rows = [row[1:] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    left = 1 if any(named) else 0
+    lines = [
+        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    lines += [
+        f"{name or 'note'}: nothing was handed in for {missing} of {result.num_images} images"
+        for name, result in named.items()
+        if (missing := result.num_images_without_detections)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def result_dict(result: Result) -> dict[str, Any]:
+    """Plain JSON types: the means as fractions 0..1, then the figures of every class; NaN becomes None."""
+    data: dict[str, Any] = {name: _number(value) for name, value in result.means().items()}
+    data |= {"images": result.num_images, "images_without_detections": result.num_images_without_detections}
+    if isinstance(result, HicoDetResult):
+        data |= {"protocol": result.protocol, "setting": result.setting, "vocabulary": result.vocabulary.name}
+        data["classes"] = [
+            {
+                "hoi_id": k,
+                "interaction": result.vocabulary.interaction_name(k),
+                "ap": _number(result.per_class[k]),
+                "recall": _number(result.recall[k]),
+                "num_gt": int(result.num_gt[k]),
+                "num_det": int(result.num_det[k]),
+                "num_tp": int(result.num_tp[k]),
+            }
+            for k in range(result.vocabulary.num_interactions)
+        ]
+        return data
+    figures = result.per_verb if isinstance(result, VcocoPairwiseResult) else result.per_role
+    if isinstance(result, VcocoResult):
+        data |= {"protocol": "official", "scenario": result.scenario}
+        figures = figures | {f"{name}_agent": ap for name, ap in result.per_agent.items()}
+    else:
+        data["protocol"] = "pairwise"
+    data["classes"] = [
+        {
+            "name": name,
+            "ap": _number(ap),
+            "num_gt": result.num_gt[name],
+            "num_det": result.num_det[name],
+            "num_tp": result.num_tp[name],
+        }
+        for name, ap in figures.items()
+    ]
+    return data
+
+
+def write_results(path: str | Path, results: Result | Mapping[str, Result]) -> None:
+    """Write everything as JSON, all of the file or nothing.
+
+    Args:
+        path: the file.
+        results: one, or several by name: the first one's :func:`result_dict` then stands at the top,
+            and every one's, by its name, under ``results``.
+
+    Raises:
+        HoiError: if the file cannot be written.
+    """
+    if isinstance(results, Mapping):
+        every = {name: result_dict(result) for name, result in results.items()}
+        content = {**next(iter(every.values())), "results": every}
+    else:
+        content = result_dict(results)
+    write_text_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,252 @@
+"""A model, or anybody's detections, against annotated images: everything a protocol says at once.
+
+hoiclip evaluate hicodet --model model/ --data.root data/hicodet --out metrics.json
+hoiclip evaluate hicodet --detections mine.jsonl --annotations test_hico.json
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from hoiclip.backends.base import Backend
+from hoiclip.batching import equal_size_batches
+from hoiclip.data.dataset import open_dataset
+from hoiclip.data.samples import Sample, Samples
+from hoiclip.data.vcoco_ground_truth import people_of
+from hoiclip.detection_files import load_detections
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
+from hoiclip.evaluation.vcoco import VcocoEvaluator
+from hoiclip.experiments.data import open_run_data
+from hoiclip.experiments.options import Experiment
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.processing import HoiClipProcessor
+from hoiclip.vocabulary import HoiVocabulary
+
+Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table shows
+
+
+class Detector(Protocol):
+    """What :class:`hoiclip.HoiDetector` offers, as far as evaluation needs it."""
+
+    backend: Backend
+    processor: HoiClipProcessor
+
+    @property
+    def vocabulary(self) -> HoiVocabulary: ...
+
+    def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Annotated images to evaluate a model on.
+
+    Attributes:
+        samples: (image, annotation) by index.
+        annotations: the same annotations without the images (AnnotatedImage or VcocoImage).
+        processor: makes the model's inputs and reads its outputs.
+        protocol: ``hoiclip`` or ``official`` for verb-object pairs, ``vcoco`` for V-COCO's roles.
+        batch_size: images at once on each process.
+        zero_shot_top_k: K of the training-free enhancement, None for none.
+    """
+
+    samples: Samples
+    annotations: Sequence[Any]
+    processor: HoiClipProcessor
+    protocol: str = "hoiclip"
+    batch_size: int = 8
+    zero_shot_top_k: int | None = 10
+
+    @property
+    def main_metric(self) -> str:
+        """The number by which one model is better than another."""
+        return "scenario_1" if self.protocol == "vcoco" else "full"
+
+
+class ProtocolEvaluators:
+    """The evaluators of one protocol and its companions, fed together; the first one is the main one.
+
+    Args:
+        annotations: of all images (AnnotatedImage or VcocoImage).
+        vocabulary: what the ids mean.
+        protocol: ``hoiclip`` (with both official settings beside it), ``official`` or ``vcoco``.
+        main_only: leave out the companions, as training does.
+    """
+
+    def __init__(
+        self, annotations: Sequence[Any], vocabulary: HoiVocabulary, protocol: str, *, main_only: bool = False
+    ) -> None:
+        self.roles = VcocoEvaluator(annotations, vocabulary) if protocol == "vcoco" else None
+        self.pairs: dict[str, HicoDetEvaluator] = {}
+        if self.roles is None:
+            settings: dict[str, dict[str, Any]] = {
+                "hoiclip": {},
+                "official, default": {"protocol": "official"},
+                "official, known object": {"protocol": "official", "setting": "known_object"},
+            }
+            names = [name for name in settings if protocol == "hoiclip" or name != "hoiclip"]
+            self.pairs = {
+                name: HicoDetEvaluator(annotations, vocabulary, **settings[name])
+                for name in (names[:1] if main_only else names)
+            }
+
+    def add(self, file_name: str, detections: Detections) -> None:
+        """Add one image's detections.  Raises HoiError for unknown files, NaN, foreign ids."""
+        for evaluator in (self.roles, *self.pairs.values()):
+            if evaluator is not None:
+                evaluator.add(file_name, detections)
+
+    def results(self) -> Results:
+        """Everything that was computed, by the name a table shows."""
+        if self.roles is not None:
+            return {"scenario 1": self.roles.result(1), "scenario 2": self.roles.result(2)}
+        return {name: evaluator.result() for name, evaluator in self.pairs.items()}
+
+    def means(self) -> dict[str, float]:
+        """The means of the main protocol, fractions 0..1, those without ground truth left out."""
+        results = self.results()
+        if self.roles is not None:
+            return {name.replace(" ", "_"): float(result.mean) for name, result in results.items()}
+        main = next(iter(results.values()))
+        return {name: float(value) for name, value in main.means().items() if not math.isnan(value)}
+
+
+@torch.no_grad()
+def detect_samples(
+    model: HoiClipModel | Backend, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
+) -> Iterator[tuple[str, Detections]]:
+    """Detections of this process's share of the images: every ``processes``-th, each exactly once.
+
+    Images of equal size share a batch, so that no result depends on its batch mates.
+
+    Args:
+        model: in evaluation mode, or what computes its forward pass.
+        data: the images, and the processor that prepares them.
+        process, processes: which share.
+        progress: show a bar.
+    """
+    processor, device = data.processor, model.device
+    mine = range(process, len(data.samples), processes)
+
+    def size(sample: Sample) -> tuple[int, int]:
+        return processor.resized_size(sample[0])
+
+    with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
+        for batch in equal_size_batches((data.samples[index] for index in mine), size, data.batch_size):
+            images = [image for image, _ in batch]
+            outputs = model(**processor(images).to(device))
+            sizes = [(image.height, image.width) for image in images]
+            found = processor.post_process(outputs, sizes, zero_shot_top_k=data.zero_shot_top_k)
+            bar.update(len(batch))
+            yield from zip((annotation.file_name for _, annotation in batch), found, strict=True)
+
+
+def evaluate_detections(experiment: Experiment, detections: str | Path, annotations: str | Path | None) -> Results:
+    """Evaluate a file of detections, of whatever method.
+
+    Args:
+        experiment: names the vocabulary, the protocol and, without ``annotations``, the dataset.
+        detections: JSON lines, see ``docs/protocols.md``.
+        annotations: dataset folder or annotation file.
+
+    Raises:
+        HoiError: a file that cannot be read or that does not fit the other.
+    """
+    vocabulary = HoiVocabulary.coerce(experiment.vocabulary or "hico")
+    if annotations is not None:
+        dataset = open_dataset(annotations, vocabulary=vocabulary)
+        split = experiment.data.evaluation_split or next((s for s in ("test", "val") if s in dataset.splits), None)
+        split = split or dataset.splits[0]
+        images: Sequence[Any] = dataset.load(split)
+        if experiment.evaluation.protocol == "vcoco":
+            images = people_of(dataset, split, images)
+    else:
+        images = _evaluation_data(experiment)[1]
+    evaluators = ProtocolEvaluators(images, vocabulary, experiment.evaluation.protocol)
+    for file_name, found in load_detections(detections, vocabulary, (i.file_name for i in images)).items():
+        evaluators.add(file_name, found)
+    return evaluators.results()
+
+
+def evaluate_model(
+    experiment: Experiment, detector: Detector, *, keep: dict[str, Detections] | None = None, progress: bool = True
+) -> Results:
+    """Detect in the evaluation images of an experiment, and evaluate what was found.
+
+    A model of another vocabulary is asked for the experiment's interactions.
+
+    Args:
+        experiment: dataset, split, protocol, K of the training-free enhancement.
+        detector: the model.
+        keep: filled with the detections, for whoever wants to write them.
+        progress: show a bar.
+
+    Raises:
+        HoiError: missing data, or no tokenizer where a vocabulary must be embedded.
+    """
+    data, vocabulary = _prepared(experiment, detector)
+    evaluators = ProtocolEvaluators(data.annotations, vocabulary, experiment.evaluation.protocol)
+    for file_name, found in detect_samples(detector.backend, data, progress=progress):
+        evaluators.add(file_name, found)
+        if keep is not None:
+            keep[file_name] = found
+    return evaluators.results()
+
+
+def sweep_top_k(experiment: Experiment, detector: Detector, top_ks: Sequence[int]) -> dict[str, HicoDetResult]:
+    """Several K of the training-free enhancement from one pass of the model (paper Table 7).
+
+    Raises:
+        HoiError: as :func:`evaluate_model`, or if the model has no zero-shot scores.
+    """
+    if not detector.backend.has_zero_shot:
+        raise HoiError("a gen-vlkt model has no zero-shot scores: there is no K to sweep")
+    data, vocabulary = _prepared(experiment, detector)
+
+    @torch.inference_mode()
+    def outputs() -> Iterable[tuple]:
+        for index in range(len(data.samples)):
+            image, annotation = data.samples[index]
+            out = detector.backend(**data.processor([image]).to(detector.backend.device))
+            boxes = data.processor.boxes_in_pixels(out, [(image.height, image.width)])
+            assert out.object_logits is not None
+            assert out.interaction_logits is not None
+            scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
+            yield [annotation.file_name], *boxes, *scores
+
+    results = sweep_enhancement(outputs(), data.annotations, vocabulary, top_ks)
+    return {f"K = {k}": result for k, result in results.items()}
+
+
+def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet, HoiVocabulary]:
+    samples, annotations = _evaluation_data(experiment)
+    vocabulary = HoiVocabulary.coerce(experiment.vocabulary or detector.vocabulary)
+    own = detector.vocabulary
+    if (own.verbs, own.objects, own.interactions) != (vocabulary.verbs, vocabulary.objects, vocabulary.interactions):
+        detector.set_vocabulary(vocabulary)
+    data = EvaluationSet(
+        samples,
+        annotations,
+        detector.processor,
+        protocol=experiment.evaluation.protocol,
+        batch_size=experiment.evaluation.batch_size,
+        zero_shot_top_k=experiment.model.zero_shot_top_k,
+    )
+    return data, vocabulary
+
+
+def _evaluation_data(experiment: Experiment) -> tuple[Samples, Sequence[Any]]:
+    evaluated = replace(experiment, evaluation=replace(experiment.evaluation, every=1))
+    data = open_run_data(evaluated).evaluation
+    if data is None:
+        raise HoiError("there is nothing to evaluate on: name a split with --data.evaluation_split")
+    return data

@@ -1,0 +1,216 @@
+"""Picture files: which there are, and their pixels, upright RGB whatever their mode."""
+
+from __future__ import annotations
+
+import glob
+import os
+import struct
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from hoiclip.errors import HoiError, first_line
+
+SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"])
+_BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound picture
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """Picture files named directly, by folder, or by a pattern with ``*``, in order, each once.
+
+    A name that does not exist stays in the list, so that it is reported where it is read.
+
+    Raises:
+        HoiError: if a folder cannot be read or holds no pictures, or a pattern matches nothing.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if os.path.isdir(source):
+            try:
+                inside = sorted(p for p in source.iterdir() if _has_image_suffix(p))
+            except OSError as error:
+                raise HoiError(f"{source}: the folder cannot be read ({error.strerror}); check permissions") from error
+            if not inside:
+                raise HoiError(f"{source}: no images in this folder; give one with JPEG, PNG or the like")
+            found += inside
+        elif glob.has_magic(str(source)) and not os.path.exists(source):
+            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if os.path.isfile(p))
+            if not matches:
+                raise HoiError(f"{source}: nothing matches this pattern; check the path")
+            found += matches
+        else:
+            found.append(source)
+    return list(dict.fromkeys(found))
+
+
+def _has_image_suffix(path: Path) -> bool:
+    """By its name; hidden files are what other programs left there."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not os.path.isdir(path)
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """The picture in a file as upright RGB, whatever its mode; the first frame of an animation.
+
+    Raises:
+        HoiError: if the file is missing, empty, truncated, no picture, or too large to be decoded.
+    """
+    with _opened(path) as image:
+        picture = to_rgb(image)
+        return picture.copy() if picture is image else picture  # free of the file
+
+
+def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
+    """:func:`load_image`, but a large JPEG is decoded at 1/2, 1/4 or 1/8, never below the detector's size.
+
+    Faster, and close to the whole picture resized, not equal to it.
+
+    Returns:
+        The picture, and (height, width) of the whole one, upright.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        wanted = resized_size((height, width), shortest_edge, longest_edge)
+        image.draft(None, wanted[::-1])  # type: ignore[arg-type]
+        picture = to_rgb(image)
+        if _orientation(image) >= 5:  # lies on its side
+            width, height = height, width
+        return picture.copy() if picture is image else picture, (height, width)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The file as Pillow opens it; whatever goes wrong in the block is told as a HoiError."""
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
+            with Image.open(path) as image:
+                yield image
+    except FileNotFoundError:
+        raise HoiError(f"{path}: no such image; check the path") from None
+    except IsADirectoryError:
+        raise HoiError(f"{path}: is a folder, not an image; give a file inside it") from None
+    except PermissionError:
+        raise HoiError(f"{path}: may not be read; check its permissions") from None
+    except UnidentifiedImageError:
+        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read"
+        raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
+    except Image.DecompressionBombError:
+        raise HoiError(f"{path}: has too many pixels to be decoded safely; make it smaller first") from None
+    except MemoryError:
+        raise HoiError(f"{path}: does not fit into memory; make it smaller first") from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise HoiError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        reason = first_line(error)
+        raise HoiError(f"{path}: is damaged and cannot be decoded ({reason}); copy it again") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as upright 8-bit RGB; one that is so already comes back itself.
+
+    EXIF rotation applied, transparency on white, 16-bit and floating point scaled to 8 bits, CMYK,
+    Lab, grey and palettes converted.
+    """
+    image = _upright(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        pixels = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        top = 255.0 if pixels.max(initial=0) <= 255 else 65535.0
+        if image.mode == "F" and pixels.max(initial=0) <= 1:
+            top = 1.0
+        image = Image.fromarray(np.clip(pixels / top * 255, 0, 255).round().astype(np.uint8))
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def as_image(image: Image.Image | np.ndarray) -> Image.Image:
+    """A Pillow image from itself or from an (h, w), (h, w, 3) or (h, w, 4) uint8 array.
+
+    Raises:
+        HoiError: if it is anything else, or holds no pixels.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise HoiError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no picture: give (h, w, 3) uint8")
+    if not pixels.size:
+        raise HoiError(f"an array of shape {pixels.shape} holds no pixels: give (h, w, 3) uint8")
+    return Image.fromarray(pixels)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    except _BROKEN_EXIF:
+        return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's 1 to 8; 1 is upright, from 5 on the picture lies on its side."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN_EXIF:
+        return 1
+
+
+def save_image(picture: Image.Image, path: Path) -> None:
+    from hoiclip.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        picture.save(temporary, quality=92)
+
+
+def load_stored_image(path: str | Path) -> Image.Image:
+    """An RGB picture in the frame its annotations use.
+
+    Raises:
+        HoiError: missing or damaged picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise HoiError(f"{path}: no such image; check the image folder with `hoiclip data check`") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
+
+
+def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None = 1333) -> tuple[int, int]:
+    """The size a picture is resized to, by DETR's rule.
+
+    Args:
+        size: (height, width) in pixels.
+        shorter: wanted length of the shorter side.
+        longest: the longer side stays within this many pixels; None for no limit.
+
+    Returns:
+        (height, width).  The shorter side is rounded (half to even) where the limit shortens it,
+        the longer side truncated.
+    """
+    short, long = min(size), max(size)
+    if longest is not None and long / short * shorter > longest:
+        shorter = round(longest * short / long)
+        if not shorter:  # a sliver that rounding would make vanish
+            return (1, longest) if size[0] == short else (longest, 1)
+    if short == shorter:
+        return size
+    height, width = size
+    if width < height:
+        return int(shorter * height / width), shorter
+    return shorter, int(shorter * width / height)

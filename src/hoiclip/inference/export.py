@@ -1,0 +1,80 @@
+"""``hoiclip export``: a folder that runs without the original weights, and without hoiclip.
+
+    hoiclip export model/ --to openvino --precision bf16 --out model-fast/
+
+The folder holds the graph (``model.xml`` and ``model.bin``, or ``model.onnx`` and its data),
+``processor_config.json`` and ``vocabulary.json`` as every model folder, and ``export.json``, which
+names format, precision, inputs and outputs.  Batch, height and width are free.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from hoiclip.backends.base import check_combination
+from hoiclip.backends.inference_graph import InferenceGraph
+from hoiclip.backends.manifest import FORMATS, MANIFEST, Manifest, input_shapes, is_exported
+from hoiclip.backends.onnx import write_onnx
+from hoiclip.backends.openvino import openvino_graph
+from hoiclip.backends.optional_packages import require
+from hoiclip.errors import HoiError
+from hoiclip.files import atomic_folder
+from hoiclip.inference.calibration import calibration_inputs
+from hoiclip.inference.detector import HoiDetector
+from hoiclip.vocabulary import HoiVocabulary
+
+GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
+
+
+def export(
+    model_folder: str | Path,
+    out: str | Path,
+    to: str = "openvino",
+    precision: str = "fp32",
+    *,
+    calibration: str | Path | None = None,
+    vocabulary: HoiVocabulary | str | None = None,
+) -> Path:
+    """Write a model as a graph for another runtime.
+
+    Args:
+        model_folder: model folder or hub id.
+        out: folder to write.
+        to: ``onnx`` or ``openvino``.
+        precision: ``fp32``, or for openvino also ``bf16`` and ``int8``.
+        calibration: folder of pictures for int8, of the kind that will come; the first 100 are
+            read.  Without it scenes of the playground are drawn, which suits its model only.
+        vocabulary: ask for these interactions instead; needs CLIP's tokenizer.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HoiError: no model there, no such format or combination, a missing package, a folder that
+            cannot be written.
+    """
+    if to not in FORMATS:
+        raise HoiError(f"--to {to}: unknown; choose one of {', '.join(FORMATS)}")
+    check_combination(to, precision)
+    require("onnxscript" if to == "onnx" else "openvino", to)
+    if is_exported(model_folder):
+        raise HoiError(f"{model_folder}: is exported already; export from the model folder it was made of")
+    detector = HoiDetector.from_pretrained(model_folder, device="cpu")
+    if vocabulary is not None:
+        detector.set_vocabulary(vocabulary)
+    assert detector.model is not None
+    model, processor = detector.model, detector.processor
+    pictures = calibration_inputs(processor, calibration) if precision == "int8" else None
+    outputs = list(InferenceGraph.names(model)[1])
+    manifest = Manifest(to, precision, GRAPHS[to], input_shapes(model), outputs, len(pictures) if pictures else None)
+    with atomic_folder(out) as unfinished:
+        if to == "onnx":
+            write_onnx(model, unfinished / manifest.graph)
+        else:
+            graph = openvino_graph(model, precision, pictures)
+            require("openvino", to).save_model(graph, unfinished / manifest.graph, compress_to_fp16=False)
+        processor.save_pretrained(unfinished)
+        (unfinished / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    return Path(out)

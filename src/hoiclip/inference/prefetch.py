@@ -1,0 +1,158 @@
+"""A folder of pictures past a model: reading overlaps with detecting, memory stays bounded.
+
+    paths -> readers (threads): decode, resize, both views -> line of waiting pictures, in order
+          -> the first one and others of its size: one batch -> results, in the order of the paths
+
+Threads, because decoding, resizing and normalising let go of the interpreter; processes would have to
+send every picture through a pipe.  Which pictures share a batch depends on their order alone, never
+on who was read first, so a run can be repeated to the bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from hoiclip.batching import equal_size_batches
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.images import load_image, load_reduced
+from hoiclip.processing import HoiClipProcessor
+
+# So many batches are looked through for pictures of equal size.
+BATCHES_TO_CHOOSE_FROM = 3
+
+
+@dataclass
+class PreparedImage:
+    """A picture as the model wants it.
+
+    Attributes:
+        views: the detector's (3, h, w) and CLIP's (3, s, s).
+        size: (height, width) of the picture itself, upright.
+        image: itself, if it is to be handed on.
+    """
+
+    views: tuple[torch.Tensor, torch.Tensor]
+    size: tuple[int, int]
+    image: Image.Image | None = None
+
+
+def prepare(
+    path: Path, processor: HoiClipProcessor, *, keep_image: bool = True, draft: bool = False
+) -> PreparedImage | HoiError:
+    """Read one file and make both views from one decoding; or say what is wrong with it.
+
+    Args:
+        path: the file.
+        processor: knows the sizes.
+        keep_image: hand the decoded picture on.
+        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.pictures.load_reduced`; the
+            picture is not kept then.
+    """
+    try:
+        if draft:
+            image, size = load_reduced(path, processor.shortest_edge, processor.longest_edge)
+        else:
+            image = load_image(path)
+            size = (image.height, image.width)
+    except HoiError as error:
+        return error
+    return PreparedImage(processor.views(image), size, image if keep_image and not draft else None)
+
+
+@dataclass
+class Pending:
+    """A place in the line: being read, ready, or done."""
+
+    path: Path
+    reading: Future[PreparedImage | HoiError]
+    ready: PreparedImage | None = None
+    image: Image.Image | None = None
+    result: Detections | HoiError | None = None
+
+    def wait(self) -> None:
+        """Until it is read."""
+        if self.ready is None and self.result is None:
+            read = self.reading.result()
+            if isinstance(read, HoiError):
+                self.result = read
+            else:
+                self.ready = read
+            del self.reading  # holds what was read
+
+    def finish(self, found: Detections) -> None:
+        """Keep the result and let the views go."""
+        assert self.ready is not None
+        self.image, self.result, self.ready = self.ready.image, found, None
+
+
+def detect_stream(
+    paths: Iterable[str | Path],
+    read: Callable[[Path], PreparedImage | HoiError],
+    detect: Callable[[Sequence[PreparedImage]], list[Detections]],
+    *,
+    batch_size: int = 1,
+    readers: int = 2,
+) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+    """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
+
+    Args:
+        paths: files, taken one by one as they are needed.
+        read: called in a thread, :func:`prepare` with its arguments.
+        detect: one result for each of at most ``batch_size`` pictures of equal view size.
+        batch_size: how many pictures share a forward pass.
+        readers: threads that read.
+
+    Yields:
+        In the order of ``paths``: the path, the picture if kept, and its detections; or the path,
+        None and what is wrong with the file.
+    """
+    limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
+    coming = map(Path, paths)
+    line: deque[Pending] = deque()
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
+    try:
+        while True:
+            line.extend(Pending(path, pool.submit(read, path)) for path in islice(coming, limit - len(line)))
+            if not line:
+                return
+            _detect_first(list(islice(line, _choice(batch_size))), detect, batch_size)
+            done = line.popleft()
+            assert done.result is not None
+            yield done.path, done.image, done.result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _detect_first(
+    front: Sequence[Pending], detect: Callable[[Sequence[PreparedImage]], list[Detections]], batch_size: int
+) -> None:
+    """See to it that the first in line has a result, and whoever shares its batch."""
+    if front[0].result is not None:
+        return
+    for place in front:
+        place.wait()
+    if front[0].result is None:
+        waiting = [place for place in front if place.ready is not None]
+        batches = equal_size_batches(waiting, lambda place: place.ready and place.ready.views[0].shape, batch_size)
+        batch = next(batch for batch in batches if batch[0] is waiting[0])
+        found = detect([place.ready for place in batch if place.ready])
+        for place, detections in zip(batch, found, strict=True):
+            place.finish(detections)
+
+
+def images_in_flight(batch_size: int, readers: int) -> int:
+    """The most pictures in memory at once: to choose a batch from, being read, and one handed out."""
+    return _choice(batch_size) + max(readers, batch_size) + 1
+
+
+def _choice(batch_size: int) -> int:
+    return 1 if batch_size == 1 else BATCHES_TO_CHOOSE_FROM * batch_size

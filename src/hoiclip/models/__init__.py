@@ -1,0 +1,10 @@
+"""The HOICLIP model: pure networks and their configuration.
+
+Importing this package makes ``transformers.AutoConfig`` and ``AutoModel`` know the model.
+"""
+
+from hoiclip.models.configuration import HoiClipConfig
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.outputs import HoiClipOutput
+
+__all__ = ["HoiClipConfig", "HoiClipModel", "HoiClipOutput"]

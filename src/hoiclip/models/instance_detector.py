@@ -1,0 +1,124 @@
+"""Where are the people and the objects?  DETR with two groups of queries (section 3.1).
+
+B images, N queries, S cells of the feature map, L decoder layers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers.models.detr.modeling_detr import (
+    DetrConvEncoder,
+    DetrDecoderLayer,
+    DetrEncoderLayer,
+    DetrFrozenBatchNorm2d,
+    DetrSinePositionEmbedding,
+)
+
+from hoiclip.models.configuration import HoiClipConfig
+
+# Added to attention logits of padded cells: zero after softmax in every precision, never NaN.
+MASKED_LOGIT = -1e4
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them: box heads and verb adapter."""
+
+    def __init__(self, width_in: int, width: int, width_out: int, layers: int = 3) -> None:
+        widths = [width_in, *[width] * (layers - 1), width_out]
+        parts: list[nn.Module] = []
+        for i in range(layers):
+            parts += [nn.Linear(widths[i], widths[i + 1]), nn.ReLU()]
+        super().__init__(*parts[:-1])
+
+
+class FrozenBatchNorm(DetrFrozenBatchNorm2d):
+    """transformers' frozen batch norm in one pass over the features instead of two; backward keeps one map less."""
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm comes to, x * scale + shift: (C,) each."""
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        scale, shift = self.scale_and_shift()
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+
+# --- section 3.1: where are the people and the objects? -------------------------------------------
+
+
+class InstanceDetector(nn.Module):
+    """DETR with two groups of queries, N for humans and N for objects, that share a pair position."""
+
+    def __init__(self, config: HoiClipConfig) -> None:
+        super().__init__()
+        detr = config.detector
+        width = detr.d_model
+        self.backbone = DetrConvEncoder(detr)
+        for norm in self.backbone.modules():
+            if isinstance(norm, DetrFrozenBatchNorm2d):
+                norm.__class__ = FrozenBatchNorm
+        self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
+        self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
+        self.dropout = nn.Dropout(detr.dropout)
+        self.encoder = nn.ModuleList(DetrEncoderLayer(detr) for _ in range(detr.encoder_layers))
+        self.human_queries = nn.Embedding(config.num_queries, width)
+        self.object_queries = nn.Embedding(config.num_queries, width)
+        self.pair_positions = nn.Embedding(config.num_queries, width)
+        self.decoder = nn.ModuleList(DetrDecoderLayer(detr) for _ in range(detr.decoder_layers))
+        self.decoder_norm = nn.LayerNorm(width)
+        self.human_box_head = MLP(width, width, 4)
+        self.object_box_head = MLP(width, width, 4)
+        self.object_projection = nn.Linear(width, config.clip.projection_dim)
+        self.object_norm = nn.LayerNorm(config.clip.projection_dim)
+
+    def encode(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image to V_d.
+
+        Args:
+            pixel_values: (B, 3, H, W) ImageNet-normalised.
+            pixel_mask: (B, H, W), 1 on the image, 0 on padding.
+
+        Returns:
+            memory (B, S, 256), positions (B, S, 256), padding mask to add to attention logits
+            (B, 1, 1, S).
+        """
+        features, mask = self.backbone(pixel_values, pixel_mask)[-1]  # (B, 2048, h, w), (B, h, w)
+        positions = self.position_embedding(features.shape, features.device, pixel_values.dtype, mask)
+        positions = positions.flatten(2).transpose(1, 2)  # (B, 256, h, w) -> (B, S, 256)
+        memory = self.input_projection(features).flatten(2).transpose(1, 2)  # (B, S, 256)
+        blocked = torch.zeros(mask.shape, dtype=memory.dtype, device=mask.device)
+        blocked = blocked.masked_fill(~mask, MASKED_LOGIT).flatten(1)[:, None, None, :]
+        memory = self.dropout(memory)
+        for layer in self.encoder:
+            memory = layer(memory, blocked, spatial_position_embeddings=positions)
+        return memory, positions, blocked
+
+    def decode(self, memory: Tensor, positions: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
+        """V_d to O_h and O_o, each (L, B, N, 256): every decoder layer after the shared final norm.
+
+        The un-normed state feeds the next layer, as in the original DETR.
+        """
+        pair = self.pair_positions.weight
+        query_positions = torch.cat([self.human_queries.weight + pair, self.object_queries.weight + pair])  # (2N, 256)
+        query_positions = query_positions.expand(memory.shape[0], -1, -1)
+        state = torch.zeros_like(query_positions)
+        states = []
+        for layer in self.decoder:
+            state = layer(
+                state,
+                None,
+                positions,
+                query_positions,
+                encoder_hidden_states=memory,
+                encoder_attention_mask=blocked,
+            )
+            states.append(self.decoder_norm(state))
+        human, objects = torch.stack(states).chunk(2, dim=2)  # (L, B, 2N, 256) -> 2 x (L, B, N, 256)
+        return human, objects
+
+    def object_features(self, objects: Tensor) -> Tensor:
+        """(..., 256) -> (..., D), unit length, to be compared with object sentences."""
+        return nn.functional.normalize(self.object_norm(self.object_projection(objects)), dim=-1)

@@ -1,0 +1,1 @@
+"""How the playground's CLIP and detector were pretrained."""

@@ -1,0 +1,105 @@
+"""What an experiment means for transformers' Trainer and for the learning rates."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hoiclip.errors import HoiError
+from hoiclip.experiments.options import Experiment
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the weights move; see ``experiments.TrainOptions`` for the meaning of each number."""
+
+    learning_rate: float = 1e-4
+    backbone_learning_rate: float = 1e-5
+    epochs: float = 90
+    drop_epoch: float = 60
+    drop_factor: float = 0.1
+    ema: float | None = None
+    evaluate_every: int = 1  # epochs; 0 for never
+    checkpoint_every: int = 1  # epochs; 0 for never
+    checkpoint_every_steps: int = 0  # optimiser steps; 0 for never
+    keep_checkpoints: int = 2
+
+
+PUBLISHED_BATCH = 16  # the batch size that the learning rates belong to
+
+
+# --- transformers' arguments -----------------------------------------------------------------------
+
+
+def training_arguments(experiment: Experiment) -> TrainingArguments:
+    """What transformers' Trainer needs to know.
+
+    Raises:
+        HoiError: if the batch cannot be shared among the processes.
+    """
+    options, processes = experiment.train, int(os.environ.get("WORLD_SIZE", 1))
+    shares = processes * options.accumulate
+    if options.batch_size % shares:
+        raise HoiError(
+            f"train.batch_size {options.batch_size} cannot be shared by {processes} processes "
+            f"and {options.accumulate} accumulated passes: make it a multiple of {shares}"
+        )
+    board = importlib.util.find_spec("tensorboard") is not None
+    workers = experiment.data.workers
+    saving: dict[str, Any] = {}
+    if options.gradient_checkpointing:  # renamed in newer releases of transformers
+        name = "activation_checkpointing"
+        name = name if name in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing"
+        saving = {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+    return TrainingArguments(
+        **saving,
+        output_dir=experiment.out,
+        per_device_train_batch_size=options.batch_size // shares,
+        gradient_accumulation_steps=options.accumulate,
+        num_train_epochs=options.epochs,
+        max_steps=options.max_steps or -1,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.clip_norm,
+        bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16",
+        torch_compile=options.compile,
+        logging_steps=options.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",  # RunCallback decides
+        save_strategy="no",
+        report_to=["tensorboard"] if board else [],
+        disable_tqdm=not options.progress,
+        seed=experiment.seed,
+        use_cpu=options.cpu,
+        remove_unused_columns=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_prefetch_factor=2 if workers else None,
+        dataloader_pin_memory=not options.cpu,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        ddp_timeout=7200,  # seconds the others wait while the first process makes verb vectors
+        ddp_backend="gloo" if options.cpu and processes > 1 else None,
+    )
+
+
+def schedule_of(experiment: Experiment) -> Schedule:
+    """Learning rates, and when to evaluate and save."""
+    options = experiment.train
+    scale = options.batch_size / PUBLISHED_BATCH if options.scale_learning_rate else 1.0
+    return Schedule(
+        learning_rate=options.learning_rate * scale,
+        backbone_learning_rate=options.backbone_learning_rate * scale,
+        epochs=options.epochs,
+        drop_epoch=options.drop_epoch,
+        drop_factor=options.drop_factor,
+        ema=options.ema,
+        evaluate_every=experiment.evaluation.every,
+        checkpoint_every=options.checkpoint_every,
+        checkpoint_every_steps=options.checkpoint_every_steps,
+        keep_checkpoints=options.keep_checkpoints,
+    )

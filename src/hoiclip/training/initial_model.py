@@ -1,0 +1,61 @@
+"""The model before its first step: DETR and CLIP put together, or a trained model to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hoiclip.checkpoints.folders import load_model
+from hoiclip.checkpoints.initialise import initialise_from
+from hoiclip.errors import HoiError
+from hoiclip.experiments.data import RunData, part_source
+from hoiclip.experiments.options import Experiment, ModelOptions
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.training.verb_initialization import start_verbs
+
+
+def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipModel:
+    """DETR and CLIP put together, verb classifier included.
+
+    Raises:
+        HoiError: if a part cannot be read.
+    """
+    options = experiment.model
+    if options.start is not None:
+        model = load_model(options.start)
+        if model.vocabulary is None or model.vocabulary.to_dict() != data.vocabulary.to_dict():
+            model.set_vocabulary(data.vocabulary)
+        return model
+    model = initialise_from(
+        part_source(options.detr, "detector"),
+        part_source(options.clip, "clip"),
+        data.vocabulary,
+        seed=experiment.seed,
+        tokenizer=options.tokenizer,
+        **_model_changes(options),
+    )
+    if model.verbs is not None:
+        start_verbs(experiment, data, model, out)
+    return model
+
+
+def _model_changes(options: ModelOptions) -> dict[str, Any]:
+    own = ("detr", "clip", "tokenizer", "start")
+    return {f.name: getattr(options, f.name) for f in fields(options) if f.name not in own}
+
+
+def freeze(model: HoiClipModel, prefixes: Sequence[str]) -> None:
+    """Keep parts of the model as they are.
+
+    Raises:
+        HoiError: if a prefix names no parameter.
+    """
+    for prefix in prefixes:
+        found = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        if not found:
+            parts = sorted({".".join(name.split(".")[:2]) for name, _ in model.named_parameters()})
+            raise HoiError(f"train.freeze: no parameter starts with {prefix!r}; parts are {', '.join(parts)}")
+        for parameter in found:
+            parameter.requires_grad_(False)

@@ -1,0 +1,161 @@
+"""From an experiment to a trained model.
+
+    hoiclip train playground
+    hoiclip train hicodet_rf_uc --data.root /data/hicodet --train.precision bf16
+    torchrun --nproc-per-node 8 -m hoiclip.cli train hicodet    # the same, on eight processes
+
+A run's folder holds ``config.yaml`` (every option in force), ``verbs.safetensors``, ``log.jsonl``,
+``checkpoint-*`` to go on from, ``best/`` and, at the end, the trained model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from hoiclip.data.training_dataset import HoiTrainingDataset, collate
+from hoiclip.data.transforms import FixedResize, TrainingAugmentation
+from hoiclip.errors import HoiError
+from hoiclip.evaluation.runner import EvaluationSet
+from hoiclip.experiments.data import RunData, open_run_data
+from hoiclip.experiments.loading import load_experiment
+from hoiclip.experiments.options import Experiment
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
+from hoiclip.training.arguments import schedule_of, training_arguments
+from hoiclip.training.feature_cache import CachedFeatures, collate_features
+from hoiclip.training.initial_model import freeze, initial_model
+from hoiclip.training.run_folder import checkpoints, last_checkpoint
+from hoiclip.training.trainer import HoiTrainer
+
+
+def train(config: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Train an experiment, or go on with it.
+
+    Args:
+        config: name of a shipped experiment, or path of a YAML file.
+        overrides: options as on the command line, ``["--train.epochs", "3"]``.
+
+    Returns:
+        The run's folder; after a complete run, a model folder for ``hoiclip detect --model``.
+
+    Raises:
+        HoiError: bad options, missing data or weights, a folder that holds another run, or a loss
+            that is not finite.
+    """
+    return run_experiment(load_experiment(config, overrides))
+
+
+def run_experiment(experiment: Experiment) -> Path:
+    """Train what :func:`load_experiment` returned; see :func:`train`."""
+    out = Path(experiment.out)
+    arguments = training_arguments(experiment)
+    start = _where_to_start(experiment, out, main=arguments.process_index == 0)
+    data = open_run_data(experiment)
+    set_seed(experiment.seed)
+    processor = HoiClipProcessor(
+        data.vocabulary,
+        shortest_edge=experiment.data.shorter,
+        longest_edge=experiment.data.longest,
+        zero_shot_top_k=experiment.model.zero_shot_top_k,
+    )
+    with arguments.main_process_first(desc="initial weights"):
+        model = HoiClipModel.from_pretrained(start) if start else initial_model(experiment, data, out)
+    processor.clip_size = model.config.clip.vision_config.image_size
+    freeze(model, experiment.train.freeze)
+    if arguments.process_index == 0:
+        experiment.save(out / "config.yaml")
+    pictures = training_dataset(experiment, data, processor.clip_size)
+    if experiment.train.precision == "bf16" and arguments.device.type == "cpu":
+        model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
+    samples: Any = pictures
+    if experiment.train.cache_features:
+        samples = CachedFeatures(pictures, model, arguments)
+        arguments.dataloader_num_workers = 0  # nothing is left to load
+        arguments.dataloader_persistent_workers, arguments.dataloader_prefetch_factor = False, None
+    trainer = HoiTrainer(
+        model,
+        arguments,
+        samples,
+        collate_features if experiment.train.cache_features else collate,
+        schedule_of(experiment),
+        evaluation_set(experiment, data, processor),
+        processor,
+    )
+    trainer.remove_callback(PrinterCallback)
+    if trainer.run(start):
+        trainer.save_result()
+    elif arguments.process_index == 0:
+        print(f"{out}: stopped at step {trainer.state.global_step}; the same command with --train.resume goes on")
+    return out
+
+
+def _where_to_start(experiment: Experiment, out: Path, *, main: bool) -> str | None:
+    """The checkpoint to go on from, or None for a new run.
+
+    Raises:
+        HoiError: if the folder holds a run and this is no resumption of it.
+    """
+    if not experiment.train.resume:
+        if checkpoints(out) or (out / "model.safetensors").exists():
+            raise HoiError(f"{out}: already holds a run; add --train.resume to go on with it, or choose another --out")
+        return None
+    start = last_checkpoint(out, sweep=main)
+    if start and (out / "config.yaml").is_file():
+        before = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+        now = yaml.safe_load(experiment.to_yaml())
+        for part in ("vocabulary", "seed", "data", "model"):
+            ignored = {"workers", "root"} if part == "data" else set()
+            if _without(before.get(part), ignored) != _without(now[part], ignored):
+                raise HoiError(f"{out}: was started with other options under {part!r}; resume it with the same ones")
+    return start
+
+
+def _without(options: Any, names: set[str]) -> Any:
+    return {k: v for k, v in options.items() if k not in names} if isinstance(options, dict) else options
+
+
+def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
+    """Augmented tensors and targets."""
+    options = experiment.data
+    augmentation: Any = FixedResize(shorter=options.shorter, longest=options.longest)
+    if options.augment:
+        low, high = options.crop_range
+        augmentation = TrainingAugmentation(
+            flip_probability=options.flip,
+            jitter=options.jitter,
+            scales=tuple(options.scales),
+            longest=options.longest,
+            crop_probability=options.crop,
+            crop_scales=tuple(options.crop_scales),
+            crop_range=(low, high),
+        )
+    return HoiTrainingDataset(
+        data.train,
+        data.vocabulary,
+        detector_view=detector_view,
+        clip_view=partial(clip_view, size=clip_size),
+        augmentation=augmentation,
+        seed=experiment.seed,
+    )
+
+
+def evaluation_set(experiment: Experiment, data: RunData, processor: HoiClipProcessor) -> EvaluationSet | None:
+    """What the model is judged on while it learns."""
+    if data.evaluation is None:
+        return None
+    samples, annotations = data.evaluation
+    return EvaluationSet(
+        samples,
+        annotations,
+        processor,
+        protocol=experiment.evaluation.protocol,
+        batch_size=experiment.evaluation.batch_size,
+        zero_shot_top_k=experiment.model.zero_shot_top_k,
+    )

@@ -1,0 +1,277 @@
+"""What a verb looks like: visual semantic arithmetic over a data set (paper section 3.3).
+
+    hoiclip verbs hicodet --out verbs.safetensors
+
+A pair is shown to CLIP as the smallest region around both boxes, an object as its box (Eq. 11).  All
+pairs of an interaction are summed and brought to unit length (Eq. 12), all instances of an object
+likewise (Eq. 13).  The interactions of a verb minus their objects, summed and brought to unit length,
+are the verb (Eq. 14).
+
+What the equations leave open: an interaction that was never seen takes no part in its verb; a pair
+without an object (V-COCO) is the human box alone, from which the mean person is taken away; a verb
+that was never seen at all keeps the direction its sentences give.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPModel
+
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.samples import Samples
+from hoiclip.errors import HoiError
+from hoiclip.files import atomic_path
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.vocabulary import NOTHING, HoiVocabulary
+
+Method = Literal["arithmetic", "average"]
+SAVE_EVERY = 500  # pictures between two saves of unfinished work
+
+
+@dataclass
+class RegionSums:
+    """Sums of region features so far; K interactions, C objects, D wide, all float64.
+
+    Attributes:
+        interactions, objects: (K, D), (C, D) sums of f(R).
+        persons: (D,) sum over all human boxes of pairs.
+        interaction_counts, object_counts, person_count: how many regions, (K,), (C,), (1,).
+        images: how many pictures were looked at.
+    """
+
+    interactions: Tensor
+    objects: Tensor
+    persons: Tensor
+    interaction_counts: Tensor
+    object_counts: Tensor
+    person_count: Tensor
+    images: Tensor
+
+    @classmethod
+    def empty(cls, vocabulary: HoiVocabulary, width: int) -> RegionSums:
+        """Nothing seen yet."""
+        k, c, double = vocabulary.num_interactions, len(vocabulary.objects), torch.float64
+        return cls(
+            torch.zeros(k, width, dtype=double),
+            torch.zeros(c, width, dtype=double),
+            torch.zeros(width, dtype=double),
+            torch.zeros(k, dtype=torch.int64),
+            torch.zeros(c, dtype=torch.int64),
+            torch.zeros(1, dtype=torch.int64),
+            torch.zeros(1, dtype=torch.int64),
+        )
+
+
+def sum_regions(
+    samples: Samples,
+    vocabulary: HoiVocabulary,
+    clip: CLIPModel,
+    clip_view: Callable[[Image.Image], Tensor],
+    *,
+    batch_size: int = 256,
+    unfinished: Path | None = None,
+    progress: bool = True,
+) -> RegionSums:
+    """Look at every object and every pair of a data set.
+
+    Args:
+        samples: (picture, annotation) by index.
+        vocabulary: what the ids of the annotations mean.
+        clip: its image tower and projection are used (Eq. 11).
+        clip_view: a crop to (3, s, s).
+        batch_size: regions at once.
+        unfinished: where to keep the sums every so often, to go on from there after an interruption.
+        progress: show a bar.
+    """
+    sums = RegionSums.empty(vocabulary, clip.config.projection_dim)
+    who = {"pictures": str(len(samples)), "vocabulary": _fingerprint(vocabulary)}
+    if unfinished is not None:
+        sums = _read_unfinished(unfinished, sums, who)
+    done = int(sums.images)
+    regions: list[tuple[Tensor, str, np.ndarray]] = []
+    for index in tqdm(
+        range(done, len(samples)), desc="verbs", unit="img", initial=done, total=len(samples), disable=not progress
+    ):
+        picture, annotation = samples[index]
+        regions += [(clip_view(crop), kind, ids) for crop, kind, ids in image_regions(picture, annotation)]
+        # whole pictures only, so that unfinished work can say how many it holds
+        if len(regions) >= batch_size or index == len(samples) - 1:
+            _add(sums, regions, clip, batch_size)
+            regions.clear()
+            sums.images[0] = index + 1
+            if unfinished is not None and (index + 1) // SAVE_EVERY > done // SAVE_EVERY:
+                done = index + 1
+                with atomic_path(unfinished) as path:
+                    save_file(vars(sums), path, metadata=who)
+    return sums
+
+
+def image_regions(picture: Image.Image, annotation: AnnotatedImage) -> Iterator[tuple[Image.Image, str, np.ndarray]]:
+    """The crops of one picture: (crop, "object" | "interaction" | "person", ids it counts for)."""
+    for box, object_id in zip(annotation.boxes, annotation.object_ids, strict=True):
+        yield picture.crop(_pixels(box, picture)), "object", np.array([object_id])
+    known = annotation.hoi_ids >= 0
+    pairs, row = np.unique(annotation.pairs[known], axis=0, return_inverse=True)
+    for i, (human, thing) in enumerate(pairs):
+        box = annotation.boxes[human]
+        if thing >= 0:
+            other = annotation.boxes[thing]
+            box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+        yield picture.crop(_pixels(box, picture)), "interaction", annotation.hoi_ids[known][row.reshape(-1) == i]
+    for human in np.unique(pairs[:, 0]):
+        yield picture.crop(_pixels(annotation.boxes[human], picture)), "person", np.zeros(1, dtype=np.int64)
+
+
+def _pixels(box: np.ndarray, picture: Image.Image) -> tuple[int, int, int, int]:
+    """The whole pixels a box covers inside the picture, at least one."""
+    x1, y1 = (int(np.floor(v)) for v in box[:2])
+    x2, y2 = (int(np.ceil(v)) for v in box[2:])
+    x1, y1 = min(max(x1, 0), picture.width - 1), min(max(y1, 0), picture.height - 1)
+    return x1, y1, max(min(x2, picture.width), x1 + 1), max(min(y2, picture.height), y1 + 1)
+
+
+@torch.no_grad()
+def _add(sums: RegionSums, regions: list[tuple[Tensor, str, np.ndarray]], clip: CLIPModel, batch_size: int) -> None:
+    table = {
+        "object": (sums.objects, sums.object_counts),
+        "interaction": (sums.interactions, sums.interaction_counts),
+        "person": (sums.persons[None], sums.person_count),
+    }
+    for start in range(0, len(regions), batch_size):
+        batch = regions[start : start + batch_size]
+        features = region_features(clip, torch.stack([view for view, _, _ in batch]))
+        for feature, (_, kind, ids) in zip(features, batch, strict=True):
+            total, count = table[kind]
+            index = torch.from_numpy(ids)
+            total.index_add_(0, index, feature.expand(len(ids), -1))
+            count.index_add_(0, index, torch.ones_like(index))
+
+
+@torch.no_grad()
+def region_features(clip: CLIPModel, views: Tensor) -> Tensor:
+    """f(R) of Eq. 11, not normalised: (n, 3, s, s) -> (n, D) float64 on the CPU."""
+    vision = clip.vision_model
+    tokens = vision(views.to(clip.logit_scale.device)).last_hidden_state[:, 0]
+    return clip.visual_projection(vision.post_layernorm(tokens)).cpu().double()
+
+
+def verb_representations(
+    sums: RegionSums, vocabulary: HoiVocabulary, method: Method = "arithmetic"
+) -> tuple[Tensor, Tensor]:
+    """From sums to verbs.
+
+    Args:
+        sums: of a whole data set.
+        vocabulary: which interaction is which verb and object.
+        method: ``arithmetic`` is Eq. 14; ``average`` leaves the objects in (Table 6).
+
+    Returns:
+        (V, D) unit rows, float64, zero where a verb was never seen; (V,) bool, which were.
+    """
+    interactions = nn.functional.normalize(sums.interactions, dim=-1)  # Eq. 12
+    objects = nn.functional.normalize(sums.objects, dim=-1)  # Eq. 13
+    if NOTHING in vocabulary.objects:
+        objects[vocabulary.objects.index(NOTHING)] = nn.functional.normalize(sums.persons, dim=-1)
+    present = sums.interaction_counts > 0
+    difference = interactions
+    if method == "arithmetic":
+        difference = interactions - objects[torch.from_numpy(np.ascontiguousarray(vocabulary.object_ids))]
+    spread = torch.from_numpy(vocabulary.verb_to_interaction).double()  # (V, K)
+    total = spread @ (difference * present[:, None])
+    return nn.functional.normalize(total, dim=-1), (spread @ present.double()) > 0
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def save_verbs(
+    path: str | Path, rows: Tensor, seen: Tensor, vocabulary: HoiVocabulary, provenance: dict[str, Any]
+) -> None:
+    """Write verb vectors and where they come from.
+
+    Args:
+        path: ``.safetensors``.
+        rows: (V, D); stored as float32.
+        seen: (V,) which verbs were seen.
+        vocabulary: whose verbs.
+        provenance: plain values: method, source, data set, CLIP, number of pictures and regions.
+    """
+    metadata = {"verbs": json.dumps(vocabulary.verbs), "provenance": json.dumps(provenance)}
+    with atomic_path(path) as temporary:
+        save_file({"verbs": rows.float().contiguous(), "seen": seen.contiguous()}, temporary, metadata=metadata)
+
+
+def read_verbs(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The vectors of the verbs that were seen, by name, and their provenance.
+
+    Raises:
+        HoiError: if the file is missing or was not written by :func:`save_verbs`.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            rows, seen = file.get_tensor("verbs"), file.get_tensor("seen")
+        names = json.loads(metadata["verbs"])
+        return {n: r for n, r, s in zip(names, rows, seen.tolist(), strict=True) if s}, json.loads(
+            metadata["provenance"]
+        )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise HoiError(f"{path}: holds no verb vectors; make them with `hoiclip verbs`") from error
+
+
+@torch.no_grad()
+def load_verbs(model: HoiClipModel, path: str | Path) -> dict[str, Any]:
+    """Set the verb classifier of a model; verbs that the file does not know keep their row.
+
+    Returns:
+        The file's provenance.
+
+    Raises:
+        HoiError: if the model scores no verbs, or the file does not fit it.
+    """
+    if model.verbs is None or model.vocabulary is None:
+        raise HoiError("this model has no verb classifier; set model.verb_classifier")
+    rows, provenance = read_verbs(path)
+    known = [(i, rows[verb]) for i, verb in enumerate(model.vocabulary.verbs) if verb in rows]
+    width = model.verbs.weight.shape[1]
+    if not known or len(known[0][1]) != width:
+        raise HoiError(f"{path}: its verb vectors do not fit this model (other verbs, or not {width} wide)")
+    for i, row in known:
+        model.verbs.weight[i] = row.to(model.verbs.weight)
+    return provenance
+
+
+@torch.no_grad()
+def describe_verbs(model: HoiClipModel) -> None:
+    """Start the verb classifier from sentences, "a photo of a person riding" (Table 6)."""
+    if model.verbs is None or model.vocabulary is None or model.text_embedder is None:
+        raise HoiError("this model has no verb classifier or no tokenizer to embed sentences with")
+    model.verbs.weight.copy_(model.text_embedder(model.clip, model.vocabulary.verb_prompts))
+
+
+def _read_unfinished(path: Path, empty: RegionSums, who: dict[str, str]) -> RegionSums:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            if (file.metadata() or {}) == who:
+                return RegionSums(**{name: file.get_tensor(name) for name in vars(empty)})
+    except (OSError, SafetensorError):
+        pass
+    return empty
+
+
+def _fingerprint(vocabulary: HoiVocabulary) -> str:
+    words = json.dumps([vocabulary.verbs, vocabulary.objects, vocabulary.interactions])
+    return f"{vocabulary.name} {zlib.crc32(words.encode()):x}"

@@ -1,0 +1,106 @@
+"""The vectors that the verb classifier starts from (paper section 3.3, Table 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hoiclip.checkpoints.initialise import load_clip
+from hoiclip.data.samples import Subset
+from hoiclip.errors import HoiError
+from hoiclip.experiments.data import RunData, open_run_data, part_source
+from hoiclip.experiments.loading import load_experiment
+from hoiclip.experiments.options import Experiment
+from hoiclip.files import write_text_atomic
+from hoiclip.models.modeling import HoiClipModel
+from hoiclip.processing import clip_view
+from hoiclip.training.semantic_arithmetic import (
+    describe_verbs,
+    load_verbs,
+    save_verbs,
+    sum_regions,
+    verb_representations,
+)
+
+VERB_FILE = "verbs.safetensors"
+
+
+def start_verbs(experiment: Experiment, data: RunData, model: HoiClipModel, out: Path) -> None:
+    """Fill the verb classifier by the experiment's method; ``text`` is what the model has already."""
+    options = experiment.verbs
+    if options.method == "sentence":
+        describe_verbs(model)
+    elif options.method in ("arithmetic", "average"):
+        path = Path(options.file) if options.file else out / VERB_FILE
+        if not path.is_file():
+            if options.file:
+                raise HoiError(f"{path}: no such file; make it with `hoiclip verbs`")
+            make_verbs(experiment, data, model.clip, path)
+        provenance = load_verbs(model, path)
+        write_text_atomic(out / "verbs.yaml", yaml.safe_dump({"file": str(path), **provenance}, sort_keys=False))
+
+
+def make_verbs(experiment: Experiment, data: RunData, clip: Any, path: Path) -> None:
+    """Visual semantic arithmetic over the training pictures, into a file."""
+    options, vocabulary = experiment.verbs, data.vocabulary
+    samples = data.everything if options.source == "paper" else data.train
+    if options.images is not None and len(samples) > options.images:
+        samples = Subset(samples, range(options.images))
+    unfinished = path.with_name(f".unfinished-{options.source}-{path.name}")
+    device = "cpu" if experiment.train.cpu else None
+    sums = sum_regions(
+        samples,
+        vocabulary,
+        _on_best_device(clip, device),
+        partial(clip_view, size=clip.config.vision_config.image_size),
+        batch_size=options.batch_size,
+        unfinished=unfinished,
+        progress=experiment.train.progress,
+    )
+    method: Any = options.method
+    rows, seen = verb_representations(sums, vocabulary, method)
+    provenance = {
+        "method": options.method,
+        "source": options.source,
+        "data": experiment.data.source,
+        "fraction": experiment.data.fraction if options.source == "seen" else 1.0,
+        "vocabulary": vocabulary.name,
+        "clip": experiment.model.clip,
+        "images": int(sums.images),
+        "pairs": int(sums.interaction_counts.sum()),
+        "objects": int(sums.object_counts.sum()),
+        "verbs_never_seen": [v for v, s in zip(vocabulary.verbs, seen.tolist(), strict=True) if not s],
+    }
+    save_verbs(path, rows, seen, vocabulary, provenance)
+    unfinished.unlink(missing_ok=True)
+
+
+def _on_best_device(clip: Any, device: str | None) -> Any:
+    from hoiclip.backends.devices import choose_device
+
+    return clip.to(choose_device(device)).eval()
+
+
+def extract_verbs(config: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Path:
+    """Make the verb vectors of an experiment without training it; ``hoiclip verbs CONFIG --out FILE``.
+
+    Args:
+        config, overrides: as for :func:`train`.
+        out: the file; ``verbs.safetensors`` in the run's folder by default.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        HoiError: as :func:`train`, or if the method needs no pictures.
+    """
+    experiment = load_experiment(config, overrides)
+    if experiment.verbs.method not in ("arithmetic", "average"):
+        raise HoiError(f"verbs.method {experiment.verbs.method!r} needs no pictures: there is nothing to make")
+    path = Path(out) if out is not None else Path(experiment.out) / VERB_FILE
+    make_verbs(experiment, open_run_data(experiment), load_clip(part_source(experiment.model.clip, "clip")), path)
+    return path

@@ -1,0 +1,1 @@
+"""Drawings for people; arrays and images in, images out."""

@@ -1,0 +1,125 @@
+"""Pictures for people: boxes, the link between them, and what is going on."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Smaller pictures are enlarged, or their labels would hide them.
+READABLE_SIDE, LONGEST_SIDE = 400, 1300
+Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
+
+
+class DrawnPair(NamedTuple):
+    """One person and one object (None where there is none), xyxy pixels, and what is said of them."""
+
+    human: Box
+    object: Box | None
+    labels: list[str]
+
+
+def pair_colours(count: int) -> list[Colour]:
+    """Colours far apart from one another, the same ones every time."""
+    hues = [(0.03 + i * 0.618034) % 1.0 for i in range(count)]
+    return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(h, 0.85, 0.95)) for h in hues]  # type: ignore[misc]
+
+
+def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence[Colour] | None = None) -> Image.Image:
+    """Boxes and links first, then labels above everything, none over another where there is room."""
+    factor = enlargement(image.size)
+    canvas = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    unit = max(1, round(min(canvas.size) / 260))
+    font = ImageFont.load_default(size=max(10, round(min(canvas.size) / 36)))
+    colours = colours or pair_colours(len(pairs))
+    for pair, colour in zip(pairs, colours, strict=True):
+        human = _inside(pair.human, image.size, factor)
+        draw.rectangle(human, outline=colour, width=2 * unit)
+        if pair.object is not None:
+            obj = _inside(pair.object, image.size, factor)
+            _dashed(draw, obj, colour, 2 * unit)
+            ends = [_centre(human), _centre(obj)]
+            draw.line(ends, fill="white", width=2 * unit + 2)
+            draw.line(ends, fill=colour, width=2 * unit)
+            for x, y in ends:
+                r = 3 * unit
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="white", width=unit)
+    taken: list[Box] = []
+    for pair, colour in zip(pairs, colours, strict=True):
+        if pair.labels:
+            _label(draw, "\n".join(pair.labels), _inside(pair.human, image.size, factor), colour, font, unit, taken)
+    return canvas
+
+
+def enlargement(size: tuple[int, int]) -> int:
+    """By how much the drawing of a (width, height) picture is larger than the picture."""
+    return max(1, min(-(-READABLE_SIDE // min(size)), LONGEST_SIDE // max(size)))
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    human: Box,
+    colour: Colour,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    unit: int,
+    taken: list[Box],
+) -> None:
+    """Above the person's box, inside where there is no room above, beside nobody else's label."""
+    left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=unit)
+    width, height = right - left + 4 * unit, bottom - top + 4 * unit
+    room = draw.im.size
+    x = max(0.0, min(human[0], room[0] - width))
+    wanted = human[1] - height if human[1] >= height else human[1]
+    wanted = max(0.0, min(wanted, room[1] - height))
+    beside = [t for t in taken if x < t[2] and t[0] < x + width]
+    y = _free_height(wanted, height, beside, room[1])
+    taken.append((x, y, x + width, y + height))
+    dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
+    draw.rectangle(taken[-1], fill=colour)
+    draw.multiline_text(
+        (x + 2 * unit - left, y + 2 * unit - top), text, font=font, fill="white" if dark else "black", spacing=unit
+    )
+
+
+def _free_height(wanted: float, height: float, taken: Sequence[Box], limit: int) -> float:
+    """The next free place for a label below, else above, else where it was wanted."""
+    for downwards in (True, False):
+        y = wanted
+        while 0 <= y <= limit - height:
+            clash = next((t for t in taken if y < t[3] and t[1] < y + height), None)
+            if clash is None:
+                return y
+            y = clash[3] + 1 if downwards else clash[1] - height - 1
+    return wanted
+
+
+def _dashed(draw: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> None:
+    """A dashed rectangle, so that an object's box is told from a person's."""
+    x0, y0, x1, y1 = box
+    step = 5 * width
+    for (ax, ay), (bx, by) in (((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)), ((x0, y1), (x0, y0))):
+        length = float(np.hypot(bx - ax, by - ay))
+        for start in np.arange(0, length, step):
+            end = min(start + 0.6 * step, length)
+            a, b = start / length, end / length
+            draw.line(
+                [(ax + a * (bx - ax), ay + a * (by - ay)), (ax + b * (bx - ax), ay + b * (by - ay))], colour, width
+            )
+
+
+def _inside(box: Sequence[float], size: tuple[int, int], factor: int) -> Box:
+    """A box of the (width, height) picture in pixels of its enlarged drawing."""
+    width, height = size[0] * factor, size[1] * factor
+    x0, x1 = sorted(min(max(float(x) * factor, 0.0), width - 1.0) for x in (box[0], box[2]))
+    y0, y1 = sorted(min(max(float(y) * factor, 0.0), height - 1.0) for y in (box[1], box[3]))
+    return x0, y0, x1, y1
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
