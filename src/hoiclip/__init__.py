@@ -1,6 +1,6 @@
 """Human-object interaction detection that reads interactions straight out of a frozen CLIP."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hoiclip.lazy_imports import lazy_names
 
@@ -29,8 +29,10 @@ __all__ = [
     "load",
 ]
 
+__version__: str
+
 if not TYPE_CHECKING:  # a type checker must see misspelt names
-    __getattr__ = lazy_names(
+    _lazy_name = lazy_names(
         __name__,
         {
             "hoiclip.backends.allocator": ("keep_freed_memory",),
@@ -44,6 +46,13 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.vocabulary": ("HoiVocabulary",),
         },
     )
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("hoiclip")
+        return _lazy_name(name)
 
 
 def __dir__() -> list[str]:

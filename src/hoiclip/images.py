@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from hoiclip.errors import HoiError, first_line
+from hoiclip.published import LONGEST_EDGE, SHORTEST_EDGE
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"])
 _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound picture
@@ -191,7 +192,9 @@ def load_stored_image(path: str | Path) -> Image.Image:
         raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
 
 
-def resized_size(size: tuple[int, int], shorter: int = 800, longest: int | None = 1333) -> tuple[int, int]:
+def resized_size(
+    size: tuple[int, int], shorter: int = SHORTEST_EDGE, longest: int | None = LONGEST_EDGE
+) -> tuple[int, int]:
     """The size a picture is resized to, by DETR's rule.
 
     Args:

@@ -119,26 +119,31 @@ def rank_batch(
         image, query, hoi_ids, scores = (x[keep] for x in (image, query, hoi_ids, scores))
         human, object_ = human[keep], object_[keep]
 
-    certain = interaction_scores[image, query, hoi_ids]
-    object_ids, verb_ids = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
-    bounds = np.searchsorted(image, np.arange(batch + 1))
-    sizes = image_sizes if image_sizes is not None else [None] * batch
+    columns = (
+        human,
+        object_,
+        vocabulary.object_ids[hoi_ids],
+        vocabulary.verb_ids[hoi_ids],
+        hoi_ids,
+        scores,
+        interaction_scores[image, query, hoi_ids],
+    )
+    return _by_image(columns, np.searchsorted(image, np.arange(batch + 1)), vocabulary, image_sizes)
+
+
+def _by_image(
+    columns: Sequence[np.ndarray],
+    bounds: np.ndarray,
+    vocabulary: HoiVocabulary,
+    image_sizes: Sequence[ImageSize | None] | None,
+) -> list[Detections]:
+    """Cut columns (M, ...) of all images into one Detections each; image i has rows bounds[i] to bounds[i + 1]."""
     results = []
-    for index in range(batch):
-        rows = slice(bounds[index], bounds[index + 1])
-        results.append(
-            Detections(
-                human[rows].copy(),  # without the copy one kept image would hold its whole batch in memory
-                object_[rows].copy(),
-                object_ids[rows].copy(),
-                verb_ids[rows].copy(),
-                hoi_ids[rows].copy(),
-                scores[rows].copy(),
-                vocabulary,
-                sizes[index],
-                certain[rows].copy(),
-            )
-        )
+    for i in range(len(bounds) - 1):
+        # without the copy one kept image would hold its whole batch in memory
+        *found, probabilities = (column[bounds[i] : bounds[i + 1]].copy() for column in columns)
+        size = None if image_sizes is None else image_sizes[i]
+        results.append(Detections(*found, vocabulary, size, probabilities))
     return results
 
 

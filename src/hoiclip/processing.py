@@ -22,6 +22,7 @@ from hoiclip.losses import cxcywh_to_xyxy
 from hoiclip.models.configuration import HoiClipConfig
 from hoiclip.models.outputs import HoiClipOutput
 from hoiclip.postprocessing import rank_batch, training_free_enhancement
+from hoiclip.published import CLIP_SIZE, LONGEST_EDGE, SHORTEST_EDGE, ZERO_SHOT_TOP_K
 from hoiclip.vocabulary import HoiVocabulary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,19 +36,23 @@ EXTREME_RATIO = 20
 # --- two views of one picture ----------------------------------------------------------------------
 
 
-def detector_image(image: Image.Image, shortest_edge: int = 800, longest_edge: int = 1333) -> Image.Image:
+def detector_image(
+    image: Image.Image, shortest_edge: int = SHORTEST_EDGE, longest_edge: int = LONGEST_EDGE
+) -> Image.Image:
     """The picture at the detector's size (Pillow bilinear), still 8-bit RGB."""
     width, height = image.size
     height, width = resized_size((height, width), shortest_edge, longest_edge)
     return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def detector_view(image: Image.Image, shortest_edge: int = 800, longest_edge: int = 1333) -> torch.Tensor:
+def detector_view(
+    image: Image.Image, shortest_edge: int = SHORTEST_EDGE, longest_edge: int = LONGEST_EDGE
+) -> torch.Tensor:
     """(3, h, w) float32: resized to the detector's size and ImageNet-normalised."""
     return _normalised(detector_image(image, shortest_edge, longest_edge), IMAGENET_MEAN, IMAGENET_STD)
 
 
-def clip_view(image: Image.Image, size: int = 224) -> torch.Tensor:
+def clip_view(image: Image.Image, size: int = CLIP_SIZE) -> torch.Tensor:
     """(3, size, size) float32: shorter side to ``size`` (Pillow bicubic), middle square, CLIP-normalised.
 
     The published pipeline hands in the picture at the detector's size (:func:`detector_image`).
@@ -93,10 +98,10 @@ class HoiClipProcessor(ProcessorMixin):
     def __init__(
         self,
         vocabulary: HoiVocabulary | str = "hico",
-        shortest_edge: int = 800,
-        longest_edge: int = 1333,
-        clip_size: int = 224,
-        zero_shot_top_k: int | None = 10,
+        shortest_edge: int = SHORTEST_EDGE,
+        longest_edge: int = LONGEST_EDGE,
+        clip_size: int = CLIP_SIZE,
+        zero_shot_top_k: int | None = ZERO_SHOT_TOP_K,
     ) -> None:
         self.vocabulary = HoiVocabulary.coerce(vocabulary)
         self.shortest_edge = shortest_edge
@@ -144,7 +149,7 @@ class HoiClipProcessor(ProcessorMixin):
         target_sizes: Sequence[tuple[int, int]],
         top_k: int = 100,
         threshold: float = 0.0,
-        zero_shot_top_k: int | None = 10,
+        zero_shot_top_k: int | None = ZERO_SHOT_TOP_K,
         nms: bool = True,
         vocabulary: HoiVocabulary | None = None,
     ) -> list[Detections]:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from transformers.utils import cached_file
 
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS, write_text_atomic
@@ -261,6 +260,8 @@ class HoiVocabulary:
         Raises:
             HoiError: if there is none or it cannot be understood.
         """
+        from transformers.utils import cached_file  # the hub's client; all else here is light
+
         try:
             path = cached_file(str(source), VOCABULARY_FILE)
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -62,6 +62,7 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
         verb_weight=0.1 if words.name == "vcoco" else 0.5,
         mask_padding=False,
         classifier_bias=True,
+        unused_parameters=True,
     )
     names = KeyMapper(weights, origin)
     _map_detector(names, config)

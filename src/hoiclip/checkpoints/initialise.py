@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection
 from transformers.initialization import no_init_weights
 
+from hoiclip import published
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
     Weights,
@@ -120,43 +121,45 @@ def initialise_from(
     """
     weights, detr_config = load_detr(detr)
     clip_model = load_clip(clip)
-    words = HoiVocabulary.coerce(vocabulary)
-    layers = min(config.pop("decoder_layers", 3), detr_config.decoder_layers)
-    detector = DetrConfig(
-        **{
-            **{k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")},
-            "decoder_layers": layers,
-            "dropout": config.pop("dropout", 0.0),
-        }
-    )
+    vocabulary = HoiVocabulary.coerce(vocabulary)
+    layers = min(config.pop("decoder_layers", published.INTERACTION_LAYERS), detr_config.decoder_layers)
+    kept = {k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")}
+    detector = DetrConfig(**{**kept, "decoder_layers": layers, "dropout": config.pop("dropout", 0.0)})
     if tokenizer is None and Path(clip).is_dir():
         tokenizer = str(clip)
     if isinstance(tokenizer, str):
         config["tokenizer"] = tokenizer
-    full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=words, **config)
+    full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=vocabulary, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = HoiClipModel(full)
-    taken: Weights = {f"clip.{n}": t for n, t in clip_model.state_dict().items()}
-    plain = {
+    taken = _detector_weights(weights, layers)
+    taken |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
+    fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
+    if queries == "detr":
+        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
+    return model.set_vocabulary(vocabulary, tokenizer).eval()
+
+
+def _detector_weights(detr: Weights, layers: int) -> Weights:
+    """What a model takes over from DETR, under the model's names."""
+    prefixes = {
         "model.backbone.": "detector.backbone.",
         "model.input_projection.": "detector.input_projection.",
         "model.encoder.layers.": "detector.encoder.",
         "model.decoder.layernorm.": "detector.decoder_norm.",
+        **{f"model.decoder.layers.{i}.": f"detector.decoder.{i}." for i in range(layers)},
     }
-    plain |= {f"model.decoder.layers.{i}.": f"detector.decoder.{i}." for i in range(layers)}
-    for name, tensor in weights.items():
-        for old, new in plain.items():
+    taken: Weights = {}
+    for name, tensor in detr.items():
+        for old, new in prefixes.items():
             if name.startswith(old):
                 taken[new + name[len(old) :]] = tensor
         if name.startswith("bbox_predictor.layers."):
             layer, kind = name.split(".")[2:]
             for head in ("human_box_head", "object_box_head"):
                 taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
-    fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
-    if queries == "detr":
-        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
-    return model.set_vocabulary(words, tokenizer).eval()
+    return taken
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -41,13 +41,6 @@ class CommandParser(argparse.ArgumentParser):
             alone = name in self.switches and not equals and following.lower() not in ("true", "false", "yes", "no")
             yield f"{name}=true" if alone else f"{name}{equals}{value}"
 
-    def error(self, message: str) -> NoReturn:
-        """Print this command's usage, cut to its first lines, and the message."""
-        usage = self.format_usage().splitlines()
-        if len(usage) > 12:  # an experiment has seventy options
-            usage = [*usage[:6], f"  ...  ({self.prog} --help lists all)"]
-        self.exit(BAD_INPUT, "\n".join(usage) + f"\n{self.prog}: error: {message}\n")
-
 
 class _ExperimentOption(argparse.Action):
     """Collects ``--name=text`` in ``options``; :func:`hoiclip.experiments.load_experiment` reads and checks it."""
@@ -63,9 +56,11 @@ def experiment_arguments(parser: CommandParser, *, own: Sequence[str] = ()) -> N
         parser: of a command.
         own: options at the top of an experiment that the command has in another sense.
     """
-    from hoiclip.experiments.loading import RENAMED, type_name
+    from hoiclip.experiments.loading import RENAMED
     from hoiclip.experiments.options import Experiment, option_sentences
 
+    places = " ".join(str(action.metavar) for action in parser._actions if not action.option_strings)
+    parser.usage = f"%(prog)s {places} [options]"  # seventy of them, listed below
     parser.set_defaults(options=[])
     top = parser.add_argument_group("experiment")
     for name, kind in typing.get_type_hints(Experiment).items():
@@ -81,13 +76,13 @@ def experiment_arguments(parser: CommandParser, *, own: Sequence[str] = ()) -> N
                 parser.switches.add(option)
             default = getattr(defaults, field)
             shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
-            text = f"{sentence.rstrip('.')} ({type_name(hints[field])}" + (f"; {shown})" if shown != "" else ")")
+            text = sentence.rstrip(".") + (f" (default: {shown})" if shown != "" else "")
             group.add_argument(
                 option,
                 action=_ExperimentOption,
                 dest=option[2:],
                 default=argparse.SUPPRESS,
-                metavar=field.upper(),
+                metavar=_metavar(hints[field]),
                 help=text.replace("%", "%%"),
             )
     for old in RENAMED:
@@ -95,6 +90,16 @@ def experiment_arguments(parser: CommandParser, *, own: Sequence[str] = ()) -> N
         parser.add_argument(
             f"--{old}", action=_ExperimentOption, dest=old, default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
+
+
+def _metavar(kind: Any) -> str:
+    """An option's type as the help shows it: ``INT``, ``{a,b}``, ``[INT,...]``."""
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
+    if typing.get_origin(kind) is typing.Literal:
+        return "{" + ",".join(members) + "}"
+    if typing.get_origin(kind) is list:
+        return f"[{_metavar(members[0])},...]"
+    return _metavar(members[0]) if members else {"str": "TEXT"}.get(kind.__name__, kind.__name__.upper())
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:

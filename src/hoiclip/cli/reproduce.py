@@ -12,7 +12,7 @@ def add_arguments(parser: CommandParser) -> None:
     """The options of this command, and those of its experiments."""
     from hoiclip.reproduction.tables import DATASETS, TABLES
 
-    parser.add_argument("table", choices=TABLES, help="of the paper")
+    parser.add_argument("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--dataset", choices=DATASETS, default="playground", help="default: the playground")
     parser.add_argument(
         "--seeds", type=whole_numbers, default=[0, 1, 2], metavar="0,1,2", help="a run of each cell for each"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from hoiclip import published
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.samples import Sample
 from hoiclip.errors import HoiError
@@ -111,13 +112,13 @@ class TrainingAugmentation:
         crop_range: smallest and largest side of the window, pixels; width and height are independent.
     """
 
-    flip_probability: float = 0.5
-    jitter: float = 0.4
-    scales: tuple[int, ...] = tuple(range(480, 801, 32))
-    longest: int | None = 1333
-    crop_probability: float = 0.5
-    crop_scales: tuple[int, ...] = (400, 500, 600)
-    crop_range: tuple[int, int] = (384, 600)
+    flip_probability: float = published.FLIP_PROBABILITY
+    jitter: float = published.JITTER
+    scales: tuple[int, ...] = published.SCALES
+    longest: int | None = published.LONGEST_EDGE
+    crop_probability: float = published.CROP_PROBABILITY
+    crop_scales: tuple[int, ...] = published.CROP_SCALES
+    crop_range: tuple[int, int] = published.CROP_RANGE
 
     def __post_init__(self) -> None:
         if not (0 <= self.flip_probability <= 1 and 0 <= self.crop_probability <= 1):
@@ -161,8 +162,8 @@ class TrainingAugmentation:
 class FixedResize:
     """The size evaluation uses and nothing else, in the place of :class:`TrainingAugmentation`."""
 
-    shorter: int = 800
-    longest: int | None = 1333
+    shorter: int = published.SHORTEST_EDGE
+    longest: int | None = published.LONGEST_EDGE
 
     def __call__(self, image: Image.Image, annotation: AnnotatedImage, rng: np.random.Generator) -> Sample:
         """Resize; ``rng`` is not used."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
+from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
 from hoiclip.data.dataset import open_dataset
@@ -64,7 +65,7 @@ class EvaluationSet:
     processor: HoiClipProcessor
     protocol: str = "hoiclip"
     batch_size: int = 8
-    zero_shot_top_k: int | None = 10
+    zero_shot_top_k: int | None = published.ZERO_SHOT_TOP_K
 
     @property
     def main_metric(self) -> str:

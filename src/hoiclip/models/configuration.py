@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import CLIPConfig, DetrConfig, PreTrainedConfig
 
+from hoiclip import published
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -85,8 +86,8 @@ class HoiClipConfig(PreTrainedConfig):
         classifier_bias: the text classifiers carry a bias.  Published checkpoints hold a frozen
             random one by accident; models trained here have none.
         logit_scale_init: initial learned temperature, log(1 / 0.07) as in CLIP.
-        unused_parameters: keep the weights which the published model trains but never reaches, so
-            that its files convert without loss and the count is the paper's 66.1 million.
+        unused_parameters: hold the 4.9 M weights which the published model trains but never reaches.
+            Converted checkpoints do, so that they convert without loss and count the paper's 66.1 million.
         eos_weight, cost_*, weight_*, focal_alpha: the matcher and the losses (section 3.5).
         carries_clip: False for a baseline without its teacher: it detects, but cannot learn or take
             other words.
@@ -106,19 +107,19 @@ class HoiClipConfig(PreTrainedConfig):
         tokenizer: str | None = None,
         vocabulary: HoiVocabulary | str = "hico",
         variant: str = "hoiclip",
-        num_queries: int = 64,
-        interaction_layers: int = 3,
-        interaction_heads: int = 8,
-        interaction_ffn_dim: int = 2048,
+        num_queries: int = published.NUM_QUERIES,
+        interaction_layers: int = published.INTERACTION_LAYERS,
+        interaction_heads: int = published.INTERACTION_HEADS,
+        interaction_ffn_dim: int = published.INTERACTION_FFN_DIM,
         interaction_memory: str = "both",
         interaction_classifier: str = "text",
         verb_classifier: bool = True,
-        verb_weight: float = 0.5,
-        zero_shot_top_k: int | None = 10,
+        verb_weight: float = published.VERB_WEIGHT,
+        zero_shot_top_k: int | None = published.ZERO_SHOT_TOP_K,
         mask_padding: bool = True,
         classifier_bias: bool = False,
         logit_scale_init: float = 2.6592600369327783,
-        unused_parameters: bool = True,
+        unused_parameters: bool = False,
         eos_weight: float = 0.1,
         cost_interaction: float = 1.0,
         cost_object: float = 1.0,
@@ -129,7 +130,7 @@ class HoiClipConfig(PreTrainedConfig):
         weight_box: float = 2.5,
         weight_giou: float = 1.0,
         focal_alpha: float = 0.5,
-        distillation_weight: float = 20.0,
+        distillation_weight: float = published.DISTILLATION_WEIGHT,
         carries_clip: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -140,48 +141,43 @@ class HoiClipConfig(PreTrainedConfig):
         self.clip: CLIPConfig = clip or clip_config(clip_name)
         self.tokenizer = tokenizer or CLIP_IDS.get(clip_name, CLIP_IDS["ViT-B/32"])
         self.variant = _one_of("variant", variant, ("hoiclip", "gen-vlkt"))
-        self.num_queries = num_queries
-        self.interaction_layers = interaction_layers
-        self.interaction_heads = interaction_heads
-        self.interaction_ffn_dim = interaction_ffn_dim
         self.interaction_memory = _one_of("interaction_memory", interaction_memory, ("detector", "clip", "both"))
         self.interaction_classifier = _one_of("interaction_classifier", interaction_classifier, ("text", "learned"))
-        self.verb_classifier = verb_classifier
-        self.verb_weight = verb_weight
-        self.zero_shot_top_k = zero_shot_top_k
-        self.mask_padding = mask_padding
-        self.classifier_bias = classifier_bias
-        self.logit_scale_init = logit_scale_init
-        self.unused_parameters = unused_parameters
-        self.eos_weight = eos_weight
-        self.cost_interaction = cost_interaction
-        self.cost_object = cost_object
-        self.cost_box = cost_box
-        self.cost_giou = cost_giou
-        self.weight_interaction = weight_interaction
-        self.weight_object = weight_object
-        self.weight_box = weight_box
-        self.weight_giou = weight_giou
-        self.focal_alpha = focal_alpha
-        self.distillation_weight = distillation_weight
-        instance_layers = detr.decoder_layers
-        if variant == "gen-vlkt" and interaction_layers != instance_layers:
-            raise HoiError(
-                f"interaction_layers is {interaction_layers} and the detector has {instance_layers} decoder layers: "
-                "in the gen-vlkt variant each guides one; give both the same number"
-            )
-        if interaction_layers > instance_layers:  # layer i predicts together with instance layer i
-            raise HoiError(f"interaction_layers must be at most {instance_layers}, the detector's decoder layers")
-        if not carries_clip and variant != "gen-vlkt":
-            raise HoiError("carries_clip: only the gen-vlkt variant detects without CLIP")
-        self.carries_clip = carries_clip
-        sizes = {key: kwargs.pop(key) for key in _SIZES if key in kwargs}
-        if sizes:  # a saved config: the words themselves lie in vocabulary.json beside it
-            for key in _SIZES:
-                setattr(self, key, sizes[key])
-        else:
+        self.num_queries, self.interaction_layers = num_queries, interaction_layers
+        self.interaction_heads, self.interaction_ffn_dim = interaction_heads, interaction_ffn_dim
+        self.verb_classifier, self.verb_weight = verb_classifier, verb_weight
+        self.zero_shot_top_k, self.mask_padding = zero_shot_top_k, mask_padding
+        self.classifier_bias, self.logit_scale_init = classifier_bias, logit_scale_init
+        self.unused_parameters, self.carries_clip = unused_parameters, carries_clip
+        self.cost_interaction, self.cost_object = cost_interaction, cost_object
+        self.cost_box, self.cost_giou = cost_box, cost_giou
+        self.weight_interaction, self.weight_object = weight_interaction, weight_object
+        self.weight_box, self.weight_giou = weight_box, weight_giou
+        self.eos_weight, self.focal_alpha, self.distillation_weight = eos_weight, focal_alpha, distillation_weight
+        self._check()
+        if not self._take_saved_sizes(kwargs):
             self.take_sizes(HoiVocabulary.coerce(vocabulary))
         super().__init__(**kwargs)
+
+    def _check(self) -> None:
+        """Raise HoiError where two switches do not go together."""
+        instance_layers = self.detector.decoder_layers
+        if self.variant == "gen-vlkt" and self.interaction_layers != instance_layers:
+            raise HoiError(
+                f"interaction_layers is {self.interaction_layers} and the detector has {instance_layers} decoder "
+                "layers: in the gen-vlkt variant each guides one; give both the same number"
+            )
+        if self.interaction_layers > instance_layers:  # layer i predicts together with instance layer i
+            raise HoiError(f"interaction_layers must be at most {instance_layers}, the detector's decoder layers")
+        if not self.carries_clip and self.variant != "gen-vlkt":
+            raise HoiError("carries_clip: only the gen-vlkt variant detects without CLIP")
+
+    def _take_saved_sizes(self, kwargs: dict[str, Any]) -> bool:
+        """Take the sizes out of a saved config, where there are any; the vocabulary lies in a file beside it."""
+        sizes = {key: kwargs.pop(key) for key in _SIZES if key in kwargs}
+        for key in _SIZES if sizes else ():
+            setattr(self, key, sizes[key])
+        return bool(sizes)
 
     def take_sizes(self, vocabulary: HoiVocabulary) -> None:
         """Store what the layers need to know of a vocabulary."""

@@ -11,23 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hoiclip.playground.arm_poses import lean_into, point, point_at_new, put_on_head, raise_up, take_hold, tow
+from hoiclip.playground.body_poses import sit_astride, stand, take_seat, take_stand
 from hoiclip.playground.groups import Group, Pair, Thing
 from hoiclip.playground.objects import Point
 from hoiclip.playground.people import Person
-from hoiclip.playground.poses import (
-    ARRANGE,
-    lean_into,
-    point,
-    point_at_new,
-    put_on_head,
-    raise_up,
-    sit_astride,
-    stand,
-    take_hold,
-    take_seat,
-    take_stand,
-    tow,
-)
+from hoiclip.playground.poses import ARRANGE
 from hoiclip.playground.random_stream import RandomStream
 
 ONLOOKERS = 0.35  # how often somebody who points at what others do may be an extra at all

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hoiclip.playground.backgrounds import Background, sample_background, sample_foreground
+from hoiclip.playground.body_poses import stand, walk
 from hoiclip.playground.composition import compose
 from hoiclip.playground.groups import Group, Pair, Thing
 from hoiclip.playground.objects import KINDS, Primitive
 from hoiclip.playground.palettes import Colour, person_colours, thing_colours
 from hoiclip.playground.people import Person
-from hoiclip.playground.poses import stand, walk
 from hoiclip.playground.random_stream import RandomStream
 
 Box = tuple[float, float, float, float]

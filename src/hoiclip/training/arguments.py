@@ -9,27 +9,25 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from hoiclip import published
 from hoiclip.errors import HoiError
 from hoiclip.experiments.options import Experiment
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the weights move; see ``experiments.TrainOptions`` for the meaning of each number."""
+    """How the weights move; :class:`hoiclip.experiments.options.TrainOptions` says what each number means."""
 
-    learning_rate: float = 1e-4
-    backbone_learning_rate: float = 1e-5
-    epochs: float = 90
-    drop_epoch: float = 60
-    drop_factor: float = 0.1
-    ema: float | None = None
-    evaluate_every: int = 1  # epochs; 0 for never
-    checkpoint_every: int = 1  # epochs; 0 for never
-    checkpoint_every_steps: int = 0  # optimiser steps; 0 for never
-    keep_checkpoints: int = 2
-
-
-PUBLISHED_BATCH = 16  # the batch size that the learning rates belong to
+    learning_rate: float
+    backbone_learning_rate: float
+    epochs: float
+    drop_epoch: float
+    drop_factor: float
+    ema: float | None
+    evaluate_every: int  # epochs; 0 for never
+    checkpoint_every: int  # epochs; 0 for never
+    checkpoint_every_steps: int  # optimizer steps; 0 for never
+    keep_checkpoints: int
 
 
 # --- transformers' arguments -----------------------------------------------------------------------
@@ -90,7 +88,7 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
 def schedule_of(experiment: Experiment) -> Schedule:
     """Learning rates, and when to evaluate and save."""
     options = experiment.train
-    scale = options.batch_size / PUBLISHED_BATCH if options.scale_learning_rate else 1.0
+    scale = options.batch_size / published.BATCH_SIZE if options.scale_learning_rate else 1.0
     return Schedule(
         learning_rate=options.learning_rate * scale,
         backbone_learning_rate=options.backbone_learning_rate * scale,

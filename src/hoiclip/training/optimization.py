@@ -1,4 +1,4 @@
-"""How the weights move: learning rates by part of the model, their schedule, and the moving average.
+"""How the weights move: learning rates by part of the model, and the moving average.
 
 Paper section 4.1: AdamW, 1e-4 for 60 epochs and a tenth of it for the last 30, weight decay 1e-4;
 the backbone learns at a tenth of everything else, as in the published code.
@@ -10,14 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from hoiclip.models.modeling import HoiClipModel
 
 
-def optimizer_groups(
-    model: HoiClipModel, learning_rate: float = 1e-4, backbone_learning_rate: float = 1e-5
-) -> list[dict[str, Any]]:
+def optimizer_groups(model: HoiClipModel, learning_rate: float, backbone_learning_rate: float) -> list[dict[str, Any]]:
     """Parameter groups of AdamW; weight decay is the same for all.
 
     Everything that is trained learns at ``learning_rate``, but the ResNet at
@@ -36,15 +33,6 @@ def _group_of(name: str) -> str:
     if name.startswith("detector.backbone."):
         return "backbone"
     return "classifiers" if name.startswith(("interactions.", "objects.")) else "rest"
-
-
-def drop_schedule(optimizer: torch.optim.Optimizer, drop_step: int, factor: float = 0.1) -> LambdaLR:
-    """Full learning rate until ``drop_step`` optimiser steps are done, ``factor`` of it afterwards."""
-
-    def rate(step: int) -> float:
-        return 1.0 if step < drop_step else factor
-
-    return LambdaLR(optimizer, rate)
 
 
 class MovingAverage:

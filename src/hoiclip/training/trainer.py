@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerControl, TrainingArguments
 
@@ -30,7 +31,7 @@ from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.training.arguments import Schedule
 from hoiclip.training.callbacks import EpochSampler, RunCallback, StopRequest
-from hoiclip.training.optimization import MovingAverage, drop_schedule, optimizer_groups
+from hoiclip.training.optimization import MovingAverage, optimizer_groups
 from hoiclip.training.run_folder import EMA_FILE, checkpoints
 
 
@@ -97,7 +98,7 @@ class HoiTrainer(Trainer):
         """One drop, at ``drop_epoch`` of ``epochs``; its place scales with ``max_steps``."""
         if self.lr_scheduler is None:
             drop = round(num_training_steps * self.schedule.drop_epoch / self.schedule.epochs)
-            self.lr_scheduler = drop_schedule(optimizer or self.optimizer, drop, self.schedule.drop_factor)
+            self.lr_scheduler = MultiStepLR(optimizer or self.optimizer, [drop], self.schedule.drop_factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
