@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hoiclip.data import check, load_hoia, load_vcoco, open_dataset, save_hoia
-from hoiclip.data.vcoco import find_vcoco, join_vcoco, read_ids
+from hoiclip.data.vcoco import find_vcoco, join_vcoco
+from hoiclip.data.vcoco_ground_truth import read_ids
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import VcocoImage, people_of
 from hoiclip.vocabulary import HoiVocabulary
@@ -90,7 +91,7 @@ def test_nested_role_ids_are_understood(coco, actions, expected):
 def test_ids_choose_images_and_their_order(coco, actions, expected):
     ids = [coco["images"][7]["id"], coco["images"][2]["id"]]
     assert_same(join_vcoco(actions, coco, ids).images, [expected[7], expected[2]])
-    with pytest.raises(HoiError, match="COCO knows no image 1"):
+    with pytest.raises(HoiError, match="image 1 is not in the COCO instances"):
         join_vcoco(actions, coco, [1])
 
 

@@ -7,7 +7,7 @@ from hoiclip.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from hoiclip.data.annotations import AnnotatedImage
     from hoiclip.data.custom import load_custom
-    from hoiclip.data.dataset import Dataset, open_dataset
+    from hoiclip.data.dataset import Dataset, open_dataset, people_of
     from hoiclip.data.hicodet import load_hicodet
     from hoiclip.data.hoia import Defect, load_hoia, save_hoia
     from hoiclip.data.prepare import prepare_hicodet
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hoiclip.data.transforms import FixedResize, TrainingAugmentation
     from hoiclip.data.validation import CheckReport, check
     from hoiclip.data.vcoco import load_vcoco
-    from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth, people_of
+    from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth
 
 __all__ = [
     "AnnotatedImage",
@@ -53,7 +53,7 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
         {
             "hoiclip.data.annotations": ("AnnotatedImage",),
             "hoiclip.data.custom": ("load_custom",),
-            "hoiclip.data.dataset": ("Dataset", "open_dataset"),
+            "hoiclip.data.dataset": ("Dataset", "open_dataset", "people_of"),
             "hoiclip.data.hicodet": ("load_hicodet",),
             "hoiclip.data.hoia": ("Defect", "load_hoia", "save_hoia"),
             "hoiclip.data.prepare": ("prepare_hicodet",),
@@ -63,7 +63,7 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.data.transforms": ("FixedResize", "TrainingAugmentation"),
             "hoiclip.data.validation": ("CheckReport", "check"),
             "hoiclip.data.vcoco": ("load_vcoco",),
-            "hoiclip.data.vcoco_ground_truth": ("VcocoImage", "load_vcoco_ground_truth", "people_of"),
+            "hoiclip.data.vcoco_ground_truth": ("VcocoImage", "load_vcoco_ground_truth"),
         },
     )
 

@@ -10,8 +10,6 @@ by an annotated object or by none.  :class:`VcocoImage` holds that for one image
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.dataset import Dataset
+from hoiclip.data.hoia import Defect, parse_json, read_json_text
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
 from hoiclip.vocabulary import HoiVocabulary
@@ -116,9 +114,12 @@ class VcocoImage:
         return boxes, (areas > 0) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pair form: (m, 2) int64 rows (person, object or -1) and (m,) int64 places in ``PAIR_VERBS``."""
+        """The pair form: (m, 2) int64 rows (person, object or -1) and (m,) int64 places in ``PAIR_VERBS``.
+
+        Action by action, as the official lists and the JSON form have them.
+        """
         rows, verbs = [], []
-        for person, action in np.argwhere(self.actions):
+        for action, person in np.argwhere(self.actions.T):
             for role, verb in enumerate(ACTIONS[action].verbs):
                 rows.append((self.people[person], self.role_objects[person, action, role]))
                 verbs.append(PAIR_VERBS.index(verb))
@@ -187,129 +188,186 @@ def load_vcoco_ground_truth(
     Raises:
         HoiError: unreadable file, unknown action, or an id that the instances do not have.
     """
-    actions, coco = _read_json(vcoco), _read_json(instances)
     where = f"{vcoco}" if isinstance(vcoco, (str, Path)) else "V-COCO annotation"
-    try:
-        wanted = _read_ids(ids) if ids is not None else sorted({int(i) for a in actions for i in a["image_id"]})
-        places = set(wanted)
-        infos = {info["id"]: info for info in coco["images"] if info["id"] in places}
-        by_image: dict[int, list[dict[str, Any]]] = {i: [] for i in wanted}
-        for annotation in coco["annotations"]:
-            if annotation["image_id"] in places:
-                by_image[annotation["image_id"]].append(annotation)
-        doing = _people_doing(actions, places, where)
-        classes = {c: i for i, c in enumerate(HoiVocabulary.from_name("vcoco").category_ids)}
-        missing = next((i for i in wanted if i not in infos), None)
-        if missing is not None:
-            raise HoiError(
-                f"{where}: image {missing} is not in the COCO instances: give the file for COCO train+val 2014"
-            )
-        return [_image(infos[i], by_image[i], doing[i], classes, where) for i in wanted]
-    except (KeyError, TypeError, IndexError) as error:
-        raise HoiError(f"{where}: not an official V-COCO annotation with COCO instances ({error!r})") from error
+    actions, coco = (parse_json(read_json_text(s), s) if isinstance(s, (str, Path)) else s for s in (vcoco, instances))
+    wanted = read_ids(ids) if isinstance(ids, (str, Path)) else ids
+    if wanted is None:
+        wanted = labelled_images(actions, where)
+    images, defects = parse_vcoco(actions, coco, wanted, path=where)
+    if defects:
+        raise HoiError(f"{where}: {defects[0]}")
+    return images
 
 
-def people_of(dataset: Dataset, split: str, images: Sequence[AnnotatedImage]) -> Sequence[VcocoImage | AnnotatedImage]:
-    """What V-COCO's evaluation needs to know of these images: all people, also those who do nothing.
-
-    Args:
-        dataset: an opened V-COCO.
-        split: of the images.
-        images: the pair form.
-
-    Returns:
-        The official ground truth of the same images; the pair form again where the official files
-        are not there (it lacks the people that are labelled as doing nothing, 36 of 4,499 in val).
+def labelled_images(actions: Sequence[Any], path: str | Path) -> list[int]:
+    """COCO's numbers of the images that the official lists speak of, ascending.
 
     Raises:
-        HoiError: a damaged file.
+        HoiError: if these are no such lists.
     """
-    parts = dataset.official_vcoco(split)
-    if parts is None:
-        return images
-    names = {image.file_name for image in images}
-    return [image for image in load_vcoco_ground_truth(*parts) if image.file_name in names]
+    try:
+        return sorted({int(number) for action in actions for number in action["image_id"]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise HoiError(f"{path}: is not the official V-COCO lists ({error!r}); download it again") from error
 
 
-def _people_doing(
-    actions: list[dict[str, Any]], places: set[int], where: str
-) -> dict[int, dict[int, dict[int, tuple[int, ...]]]]:
-    """image id -> annotation id of a labelled person -> action -> annotation ids of the role objects."""
-    doing: dict[int, dict[int, dict[int, tuple[int, ...]]]] = defaultdict(lambda: defaultdict(dict))
-    for entry in actions:
-        name = entry["action_name"]
-        if name not in ACTION_INDEX or tuple(entry["role_name"][1:]) != ACTIONS[ACTION_INDEX[name]].roles:
-            raise HoiError(f"{where}: {name!r} with the roles {entry['role_name']} is no action of V-COCO")
-        count = len(entry["ann_id"])
-        roles = np.asarray(entry["role_object_id"], dtype=np.int64).reshape(-1, count)[1:]  # role-major, agent first
-        for n in range(count):
-            if entry["image_id"][n] in places:
-                person = doing[entry["image_id"][n]][entry["ann_id"][n]]
-                if entry["label"][n]:
-                    person[ACTION_INDEX[name]] = tuple(int(o) for o in roles[:, n])
-    return doing
+def read_ids(path: str | Path) -> list[int]:
+    """COCO image ids, one per line.
+
+    Raises:
+        HoiError: unreadable, or a line that is no number.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HoiError(f"{path}: cannot be read ({error}); give a list of COCO image ids") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.strip().isdecimal():
+            raise HoiError(f"{path}: line {number} is no image id: {line!r}; one number per line")
+    return [int(line) for line in lines if line.strip()]
 
 
-def _image(
-    info: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    doing: dict[int, dict[int, tuple[int, ...]]],
-    classes: dict[int, int],
-    where: str,
-) -> VcocoImage:
-    row = {annotation["id"]: i for i, annotation in enumerate(annotations)}
-    boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    actions, role_objects = _nothing_done(len(doing))
-    for p, (person, done) in enumerate(doing.items()):
-        for action, objects in done.items():
-            actions[p, action] = True
-            for role, annotation_id in enumerate(objects):
-                if annotation_id and annotation_id not in row:
-                    raise HoiError(
-                        f"{where}: object {annotation_id} of image {info['id']} is not in the COCO instances"
-                    )
-                role_objects[p, action, role] = row[annotation_id] if annotation_id else -1
-        if person not in row:
-            raise HoiError(f"{where}: person {person} of image {info['id']} is not in the COCO instances")
-    return VcocoImage(
-        info["file_name"],
-        boxes,
-        np.array([classes[a["category_id"]] for a in annotations], dtype=np.int64),
-        np.array([row[person] for person in doing], dtype=np.int64),
-        actions,
-        role_objects,
-        (info["height"], info["width"]),
-        np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in annotations], dtype=np.float64),
-        info["id"],
-    )
+# --- official lists + COCO boxes -> images ---------------------------------------------------------
+
+
+@dataclass
+class _Open:
+    """An image while its annotation is being collected."""
+
+    file_name: str
+    size: tuple[int, int]
+    image_id: int
+    at: int
+    boxes: list[list[float]] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    object_ids: list[int] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)  # COCO annotation id -> row of boxes
+    # row of a labelled person -> action -> rows of the role objects
+    people: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+
+    def close(self) -> VcocoImage:
+        actions, role_objects = _nothing_done(len(self.people))
+        for person, done in enumerate(self.people.values()):
+            for action, objects in done.items():
+                actions[person, action] = True
+                role_objects[person, action, : len(objects)] = objects
+        return VcocoImage(
+            self.file_name,
+            np.array(self.boxes, dtype=np.float64).reshape(-1, 4),
+            np.array(self.object_ids, dtype=np.int64),
+            np.array(list(self.people), dtype=np.int64),
+            actions,
+            role_objects,
+            self.size,
+            np.array(self.areas, dtype=np.float64),
+            self.image_id,
+        )
+
+
+def parse_vcoco(
+    actions: Sequence[dict[str, Any]],
+    coco: dict[str, Any],
+    ids: Iterable[int] | None = None,
+    *,
+    path: str | Path = "V-COCO",
+) -> tuple[list[VcocoImage], list[Defect]]:
+    """Join the official V-COCO lists and COCO instances, both parsed.
+
+    Every COCO annotation of an image becomes a box x, y, x + w, y + h, so people without any label
+    are there too.
+
+    Args:
+        actions: 26 entries with ``action_name``, ``role_name``, ``image_id``, ``ann_id``, ``label`` and
+            the role-major ``role_object_id``.
+        coco: ``images`` and ``annotations``.
+        ids: images wanted, in this order; None for all of ``coco``.
+        path: how error messages call the input.
+
+    Returns:
+        The images, and the defects: annotation ids that ``coco`` does not know, crossings between
+        images, boxes that are not four numbers.  A box of unknown class has the object id -1.
+
+    Raises:
+        HoiError: if the lists do not fit together.
+    """
+    defects: list[Defect] = []
+    try:
+        images = _open_images(coco, ids, defects)
+        for action in actions:
+            _add_action(action, images, defects)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, HoiError):
+            raise HoiError(f"{path}: {error}") from error
+        raise HoiError(
+            f"{path}: does not have the structure of V-COCO with COCO instances ({error!r}); see docs/data.md"
+        ) from error
+    return [image.close() for image in images.values()], defects
+
+
+def _open_images(coco: dict[str, Any], ids: Iterable[int] | None, defects: list[Defect]) -> dict[int, _Open]:
+    known = {image["id"]: image for image in coco["images"]}
+    images: dict[int, _Open] = {}
+    for number in known if ids is None else ids:
+        if number not in known:
+            raise HoiError(f"image {number} is not in the COCO instances; give those of both train2014 and val2014")
+        image = known[number]
+        size = int(image["height"]), int(image["width"])
+        images[number] = _Open(image["file_name"], size, number, len(images))
+    objects = {category: i for i, category in enumerate(HoiVocabulary.from_name("vcoco").category_ids)}
+    for annotation in coco["annotations"]:
+        opened = images.get(annotation["image_id"])
+        if opened is None:
+            continue
+        x, y, w, h = (float(v) for v in annotation["bbox"])
+        row = len(opened.boxes)
+        opened.rows[annotation["id"]] = row
+        opened.boxes.append([x, y, x + w, y + h])
+        opened.areas.append(float(annotation.get("area", w * h)))
+        if not np.isfinite(opened.boxes[-1]).all():
+            detail = f"bbox is {annotation['bbox']}"
+            defects.append(Defect("box is not four numbers", opened.file_name, opened.at, "box", row, detail))
+        opened.object_ids.append(objects.get(annotation["category_id"], -1))
+        if opened.object_ids[-1] < 0:
+            detail = f"category_id {annotation['category_id']!r} is no COCO class"
+            defects.append(Defect("id out of range", opened.file_name, opened.at, "box", row, detail))
+    return images
+
+
+def _add_action(entry: dict[str, Any], images: dict[int, _Open], defects: list[Defect]) -> None:
+    name, roles = entry["action_name"], tuple(entry["role_name"][1:])  # the first role is the agent
+    if name not in ACTION_INDEX or roles != ACTIONS[ACTION_INDEX[name]].roles:
+        raise HoiError(f"{name!r} with the roles {entry['role_name']} is no action of V-COCO")
+    count, flat = len(entry["ann_id"]), _flat(entry["role_object_id"])
+    if not len(entry["image_id"]) == len(entry["label"]) == count or len(flat) != count * (len(roles) + 1):
+        raise HoiError(f"the lists of action {name!r} have different lengths")
+    for i in range(count):
+        image = images.get(entry["image_id"][i])
+        if image is None:
+            continue
+        human = image.rows.get(entry["ann_id"][i])
+        if human is None:
+            detail = f"{name}: COCO has no annotation {entry['ann_id'][i]} of a person here"
+            defects.append(Defect("id out of range", image.file_name, image.at, "pair", i, detail))
+            continue
+        done = image.people.setdefault(human, {})
+        if not entry["label"][i]:
+            continue
+        objects = [flat[role * count + i] for role in range(1, len(roles) + 1)]
+        for number in objects:
+            if number and number not in image.rows:
+                detail = f"{name}: COCO has no annotation {number} of an object here"
+                defects.append(Defect("id out of range", image.file_name, image.at, "pair", i, detail))
+        done[ACTION_INDEX[name]] = [image.rows.get(number, -1) if number else -1 for number in objects]
+
+
+def _flat(values: Sequence[Any]) -> list[int]:
+    """Role-major ids; the official reader's (N, roles) nesting is undone where a file has it."""
+    if values and isinstance(values[0], list):
+        return [int(row[role]) for role in range(len(values[0])) for row in values]
+    return [int(v) for v in values]
 
 
 def _nothing_done(people: int) -> tuple[np.ndarray, np.ndarray]:
     """Empty ``actions`` and ``role_objects`` of :class:`VcocoImage`."""
     return np.zeros((people, len(ACTIONS)), dtype=bool), np.full((people, len(ACTIONS), MOST_ROLES), -1, dtype=np.int64)
-
-
-def _read_json(source: Any) -> Any:
-    if not isinstance(source, (str, Path)):
-        return source
-    path = Path(source)
-    try:
-        content = path.read_bytes()
-        return json.loads((gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8"))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise HoiError(f"{path}: cannot be read ({error}); give an existing JSON file") from error
-    except json.JSONDecodeError as error:
-        raise HoiError(f"{path}: line {error.lineno} is not valid JSON ({error.msg})") from error
-
-
-def _read_ids(source: str | Path | Iterable[int]) -> list[int]:
-    if not isinstance(source, (str, Path)):
-        return [int(i) for i in source]
-    try:
-        lines = Path(source).read_text("utf-8").split()
-        return [int(line) for line in lines]
-    except OSError as error:
-        raise HoiError(f"{source}: cannot be read ({error}); give a file with one image id per line") from error
-    except ValueError as error:
-        raise HoiError(f"{source}: holds something that is no image id ({error})") from error

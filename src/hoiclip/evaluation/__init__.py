@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from hoiclip.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth, people_of
+    from hoiclip.data.dataset import people_of
+    from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth
     from hoiclip.detection_files import load_detections, save_detections
     from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
     from hoiclip.evaluation.reports import render_table, result_dict, write_results
@@ -52,7 +53,8 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.evaluation.submissions": ("write_hicodet_matlab", "write_vcoco_pickle"),
             "hoiclip.evaluation.vcoco": ("VcocoEvaluator", "VcocoResult", "evaluate_vcoco", "evaluate_vcoco_records"),
             "hoiclip.evaluation.vcoco_pairwise": ("VcocoPairwiseResult", "evaluate_vcoco_pairwise", "rank_verbs"),
-            "hoiclip.data.vcoco_ground_truth": ("VcocoImage", "load_vcoco_ground_truth", "people_of"),
+            "hoiclip.data.dataset": ("people_of",),
+            "hoiclip.data.vcoco_ground_truth": ("VcocoImage", "load_vcoco_ground_truth"),
         },
     )
 

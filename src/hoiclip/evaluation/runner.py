@@ -18,9 +18,8 @@ from tqdm import tqdm
 from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
-from hoiclip.data.dataset import open_dataset
+from hoiclip.data.dataset import open_dataset, people_of
 from hoiclip.data.samples import Sample, Samples
-from hoiclip.data.vcoco_ground_truth import people_of
 from hoiclip.detection_files import load_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError

@@ -9,10 +9,9 @@ from typing import Any, cast
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.dataset import open_dataset
+from hoiclip.data.dataset import open_dataset, people_of
 from hoiclip.data.samples import Samples, Subset
 from hoiclip.data.subsets import fraction, hold_out, without_unseen
-from hoiclip.data.vcoco_ground_truth import people_of
 from hoiclip.errors import HoiError
 from hoiclip.experiments.options import Experiment
 from hoiclip.files import ASSETS

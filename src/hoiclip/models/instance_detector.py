@@ -49,6 +49,15 @@ class FrozenBatchNorm(DetrFrozenBatchNorm2d):
 # --- section 3.1: where are the people and the objects? -------------------------------------------
 
 
+def use_one_pass_norms(module: nn.Module) -> None:
+    """Replace every frozen batch norm below ``module`` by a fresh :class:`FrozenBatchNorm`; names stay."""
+    for name, child in module.named_children():
+        if isinstance(child, DetrFrozenBatchNorm2d):
+            setattr(module, name, FrozenBatchNorm(len(child.weight)))
+        else:
+            use_one_pass_norms(child)
+
+
 class InstanceDetector(nn.Module):
     """DETR with two groups of queries, N for humans and N for objects, that share a pair position."""
 
@@ -57,9 +66,7 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
-        for norm in self.backbone.modules():
-            if isinstance(norm, DetrFrozenBatchNorm2d):
-                norm.__class__ = FrozenBatchNorm
+        use_one_pass_norms(self.backbone)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.dropout = nn.Dropout(detr.dropout)
