@@ -183,9 +183,9 @@ def test_one_row_in_this_process(tmp_path: Path, model_folder: Path) -> None:
     kept = np.load(tmp_path / "kept.npz")
     assert kept["interaction_logits"].shape == (3, 4, 6)  # three photographs, the last alone in its batch
     assert kept["object_ids"].tolist() == [0, 0, 1, 1, 2, 3]
-    for yardstick in (BASELINE, BASELINE_KEEPING_MEMORY):
-        plain = measure(replace(job, backend=yardstick))
-        assert plain["backend"] == yardstick
+    for baseline in (BASELINE, BASELINE_KEEPING_MEMORY):
+        plain = measure(replace(job, backend=baseline))
+        assert plain["backend"] == baseline
         assert plain["images_per_second"] is None
         assert 0 < plain["gflop_per_image"] < row["gflop_per_image"]
 

@@ -41,19 +41,19 @@ def run(world: Path, out: Path, **changes: object) -> dict[int, float]:
 def test_losses_are_those_of_a_run_that_looks_every_time(world: Path, tmp_path: Path, variant: str) -> None:
     options = {"model__variant": variant, "model__verb_classifier": variant == "hoiclip"}
     looking = run(world, tmp_path / "looking", **options)
-    remembering = run(world, tmp_path / "remembering", train__remember_looks=True, **options)
-    assert list(remembering) == list(looking) == list(range(1, 9))
-    assert remembering == pytest.approx(looking, rel=1e-5)
+    cached = run(world, tmp_path / "cached", train__cache_features=True, **options)
+    assert list(cached) == list(looking) == list(range(1, 9))
+    assert cached == pytest.approx(looking, rel=1e-5)
     assert looking[8] < looking[1]
 
 
 def test_what_changes_while_training_is_not_remembered(world: Path, tmp_path: Path) -> None:
     with pytest.raises(HoiError, match=r"set data\.augment false"):
-        run(world, tmp_path / "a", train__remember_looks=True, data__augment=True)
+        run(world, tmp_path / "a", train__cache_features=True, data__augment=True)
     with pytest.raises(HoiError, match=r"detector\.encoder\.0.* changes while training; freeze it"):
-        run(world, tmp_path / "b", train__remember_looks=True, train__freeze=FROZEN[:2])
+        run(world, tmp_path / "b", train__cache_features=True, train__freeze=FROZEN[:2])
     with pytest.raises(HoiError, match="by dropout"):
-        run(world, tmp_path / "c", train__remember_looks=True, model__dropout=0.1)
+        run(world, tmp_path / "c", train__cache_features=True, model__dropout=0.1)
 
 
 def test_pictures_of_several_sizes_are_not_remembered(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_pictures_of_several_sizes_are_not_remembered(tmp_path: Path) -> None:
     picture = sorted((data / "images").glob("train*"))[0]
     Image.new("RGB", (60, 48)).save(picture)
     with pytest.raises(HoiError, match="differ in size"):
-        run(tmp_path, tmp_path / "run", train__remember_looks=True)
+        run(tmp_path, tmp_path / "run", train__cache_features=True)
 
 
 @pytest.mark.usefixtures("one_thread")

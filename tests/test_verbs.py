@@ -209,5 +209,5 @@ def test_the_command_writes_vectors_with_their_provenance(tmp_path: Path) -> Non
     assert read_verbs(few)[1]["fraction"] == 0.5
     assert set(rows) <= {"ride", "hold", "feed"}
     assert all(row.norm().item() == pytest.approx(1, abs=1e-6) for row in rows.values())
-    with pytest.raises(HoiError, match="needs no pictures"):
+    with pytest.raises(HoiError, match="needs no images"):
         extract_verbs("custom", [*overrides, "--verbs.method=text"])

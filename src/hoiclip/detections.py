@@ -69,9 +69,9 @@ class Detections:
         )
 
     def clipped(self) -> Detections:
-        """The same with boxes cut to the picture; needs ``image_size``."""
+        """The same with boxes cut to the image; needs ``image_size``."""
         if self.image_size is None:
-            raise ValueError("the size of the picture is not known")
+            raise ValueError("the size of the image is not known")
         height, width = self.image_size
         limit = np.array([width, height, width, height], dtype=self.human_boxes.dtype)
         boxes = {name: np.clip(getattr(self, name), 0, limit) for name in ("human_boxes", "object_boxes")}
@@ -143,10 +143,10 @@ class Detections:
 def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int = 3) -> Image.Image:
     """A copy with one colour per pair: both boxes, a link, and its best interactions by name.
 
-    Small pictures come back enlarged by a whole number, so that the labels can be read.
+    Small images come back enlarged by a whole number, so that the labels can be read.
 
     Args:
-        image: the picture the detections belong to.
+        image: the image the detections belong to.
         detections: boxes xyxy in pixels of ``image``.
         max_labels: interactions named per pair.
     """

@@ -1,4 +1,4 @@
-"""Picture files: which there are, and their pixels, upright RGB whatever their mode."""
+"""Image files: which there are, and their pixels, upright RGB whatever their mode."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hoiclip.errors import HoiError, first_line
 from hoiclip.published import LONGEST_EDGE, SHORTEST_EDGE
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"])
-_BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound picture
+_BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound image
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Picture files named directly, by folder, or by a pattern with ``*``, in order, each once.
+    """Image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
     A name that does not exist stays in the list, so that it is reported where it is read.
 
     Raises:
-        HoiError: if a folder cannot be read or holds no pictures, or a pattern matches nothing.
+        HoiError: if a folder cannot be read or holds no images, or a pattern matches nothing.
     """
     found: list[Path] = []
     for source in map(Path, sources):
@@ -54,23 +54,23 @@ def _has_image_suffix(path: Path) -> bool:
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """The picture in a file as upright RGB, whatever its mode; the first frame of an animation.
+    """The image in a file as upright RGB, whatever its mode; the first frame of an animation.
 
     Raises:
-        HoiError: if the file is missing, empty, truncated, no picture, or too large to be decoded.
+        HoiError: if the file is missing, empty, truncated, no image, or too large to be decoded.
     """
     with _opened(path) as image:
-        picture = to_rgb(image)
-        return picture.copy() if picture is image else picture  # free of the file
+        upright = to_rgb(image)
+        return upright.copy() if upright is image else upright  # free of the file
 
 
 def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
     """:func:`load_image`, but a large JPEG is decoded at 1/2, 1/4 or 1/8, never below the detector's size.
 
-    Faster, and close to the whole picture resized, not equal to it.
+    Faster, and close to the whole image resized, not equal to it.
 
     Returns:
-        The picture, and (height, width) of the whole one, upright.
+        The image, and (height, width) of the whole one, upright.
 
     Raises:
         HoiError: as :func:`load_image`.
@@ -79,10 +79,10 @@ def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tup
         width, height = image.size
         wanted = resized_size((height, width), shortest_edge, longest_edge)
         image.draft(None, wanted[::-1])  # type: ignore[arg-type]
-        picture = to_rgb(image)
+        upright = to_rgb(image)
         if _orientation(image) >= 5:  # lies on its side
             width, height = height, width
-        return picture.copy() if picture is image else picture, (height, width)
+        return upright.copy() if upright is image else upright, (height, width)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def as_image(image: Image.Image | np.ndarray) -> Image.Image:
         return image
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
-        raise HoiError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no picture: give (h, w, 3) uint8")
+        raise HoiError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no image: give (h, w, 3) uint8")
     if not pixels.size:
         raise HoiError(f"an array of shape {pixels.shape} holds no pixels: give (h, w, 3) uint8")
     return Image.fromarray(pixels)
@@ -163,25 +163,25 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's 1 to 8; 1 is upright, from 5 on the picture lies on its side."""
+    """EXIF's 1 to 8; 1 is upright, from 5 on the image lies on its side."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _BROKEN_EXIF:
         return 1
 
 
-def save_image(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     from hoiclip.files import atomic_path
 
     with atomic_path(path) as temporary:
-        picture.save(temporary, quality=92)
+        image.save(temporary, quality=92)
 
 
 def load_stored_image(path: str | Path) -> Image.Image:
-    """An RGB picture in the frame its annotations use.
+    """An RGB image in the frame its annotations use.
 
     Raises:
-        HoiError: missing or damaged picture.
+        HoiError: missing or damaged image.
     """
     try:
         with Image.open(path) as image:
@@ -195,7 +195,7 @@ def load_stored_image(path: str | Path) -> Image.Image:
 def resized_size(
     size: tuple[int, int], shorter: int = SHORTEST_EDGE, longest: int | None = LONGEST_EDGE
 ) -> tuple[int, int]:
-    """The size a picture is resized to, by DETR's rule.
+    """The size an image is resized to, by DETR's rule.
 
     Args:
         size: (height, width) in pixels.

@@ -1,6 +1,6 @@
 """What is optimised: predictions are assigned to annotated pairs, then compared with them (section 3.5).
 
-Every decoder layer is matched and judged by itself; all layers and images go through one cost tensor,
+Every decoder layer is matched and compared by itself; all layers and images go through one cost tensor,
 so that the only loop left is over the assignment problems.
 
 L layers, B images, N queries, T the largest number of annotated pairs in an image, K interactions,
@@ -22,7 +22,7 @@ from hoiclip.errors import HoiError
 Targets = Sequence[Mapping[str, Tensor]]
 Matches = list[tuple[Tensor, Tensor]]
 PROBABILITY_FLOOR = 1e-4  # interaction probabilities are kept this far from 0 and 1
-HOPELESS = 1e9  # cost of a non-finite prediction: assignable, so that the loss can tell what happened
+NON_FINITE_COST = 1e9  # of a prediction that is not finite: assignable, so that the loss reports it
 
 
 class LossConfig(Protocol):
@@ -97,10 +97,10 @@ class HoiCriterion(nn.Module):
 
     @torch.compiler.disable  # the assignment is no tensor program: a compiled model stops here
     def forward(self, out: PairPredictions, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """Judge a batch.
+        """Compare a batch with its targets.
 
         Args:
-            out: what the model says; its auxiliary layers count as much as the last one.
+            out: what the model predicts; its auxiliary layers count as much as the last one.
             targets: one dict per image: ``human_boxes``, ``object_boxes`` (n, 4) cxcywh 0..1, an absent
                 object being all zero; ``object_labels`` (n,) int64; ``interaction_labels`` (n, K), or
                 (n, seen) in a zero-shot setting.
@@ -152,29 +152,29 @@ class HoiCriterion(nn.Module):
     @torch.no_grad()
     def _match(self, layers: LayerPredictions, pairs: PaddedTargets) -> list[Matches]:
         """For each layer, one (query_index, target_index) per image."""
-        costs = self._costs(layers, pairs).nan_to_num(HOPELESS, HOPELESS, -HOPELESS).cpu().numpy()
+        costs = self._costs(layers, pairs).nan_to_num(NON_FINITE_COST, NON_FINITE_COST, -NON_FINITE_COST).cpu().numpy()
         return [[assign(cost[:, :count]) for cost, count in zip(layer, pairs.counts, strict=True)] for layer in costs]
 
     def _costs(self, layers: LayerPredictions, pairs: PaddedTargets) -> Tensor:
         """(L, B, N, T): what it would cost to let a query stand for a pair."""
         config = self.config
-        wanted = pairs.interaction_labels  # (B, T, K)
-        found = layers.interaction_logits.sigmoid()  # (L, B, N, K)
-        hits = found @ wanted.mT / (wanted.sum(-1)[:, None, :] + 1e-4)  # (L, B, N, T)
-        negative_cost = (1 - found) @ (1 - wanted).mT / ((1 - wanted).sum(-1)[:, None, :] + 1e-4)
-        interaction_cost = -(hits + negative_cost) / 2
+        target = pairs.interaction_labels  # (B, T, K)
+        probabilities = layers.interaction_logits.sigmoid()  # (L, B, N, K)
+        positive_cost = probabilities @ target.mT / (target.sum(-1)[:, None, :] + 1e-4)  # (L, B, N, T)
+        negative_cost = (1 - probabilities) @ (1 - target).mT / ((1 - target).sum(-1)[:, None, :] + 1e-4)
+        interaction_cost = -(positive_cost + negative_cost) / 2
 
-        labels = pairs.object_labels[None, :, None, :].expand(*found.shape[:3], -1)  # (L, B, N, T)
+        labels = pairs.object_labels[None, :, None, :].expand(*probabilities.shape[:3], -1)  # (L, B, N, T)
         object_cost = -layers.object_logits.softmax(-1).gather(-1, labels)
 
         present = (pairs.object_boxes != 0).any(-1)[:, None, :]  # (B, 1, T)
-        human_boxes, human_wanted = layers.human_boxes[..., None, :], pairs.human_boxes[:, None]
-        object_boxes, object_wanted = layers.object_boxes[..., None, :], pairs.object_boxes[:, None]
-        human_l1 = (human_boxes - human_wanted).abs().sum(-1)
-        object_l1 = (object_boxes - object_wanted).abs().sum(-1) * present
-        human_giou = -generalized_box_iou(cxcywh_to_xyxy(human_boxes), cxcywh_to_xyxy(human_wanted))
+        human_boxes, human_target = layers.human_boxes[..., None, :], pairs.human_boxes[:, None]
+        object_boxes, object_target = layers.object_boxes[..., None, :], pairs.object_boxes[:, None]
+        human_l1 = (human_boxes - human_target).abs().sum(-1)
+        object_l1 = (object_boxes - object_target).abs().sum(-1) * present
+        human_giou = -generalized_box_iou(cxcywh_to_xyxy(human_boxes), cxcywh_to_xyxy(human_target))
         object_giou = (
-            -generalized_box_iou(cxcywh_to_xyxy(object_boxes), cxcywh_to_xyxy(object_wanted)) + human_giou * ~present
+            -generalized_box_iou(cxcywh_to_xyxy(object_boxes), cxcywh_to_xyxy(object_target)) + human_giou * ~present
         )
 
         return (
@@ -196,36 +196,38 @@ class HoiCriterion(nn.Module):
         def per_layer(values: Tensor) -> Tensor:
             return values.new_zeros(depth).index_add(0, layer, values)  # (M,) -> (L,)
 
-        # what each query should say: "nothing", or its pair
+        # what each query should predict: "nothing", or its pair
         objects = torch.full((depth, batch, queries), config.num_objects, device=device)
         objects[layer, image, query] = pairs.object_labels[image, target]
         importance = torch.where(objects == config.num_objects, config.eos_weight, 1.0)  # (L, B, N)
         interactions = torch.zeros_like(layers.interaction_logits)
         interactions[layer, image, query] = pairs.interaction_labels[image, target]
 
-        human_wanted = pairs.human_boxes[image, target]  # (M, 4)
-        object_wanted = pairs.object_boxes[image, target]
-        human_found = layers.human_boxes[layer, image, query]
-        object_found = layers.object_boxes[layer, image, query]
-        present = (object_wanted != 0).any(-1).to(human_found)  # (M,)
+        human_target = pairs.human_boxes[image, target]  # (M, 4)
+        object_target = pairs.object_boxes[image, target]
+        human_predicted = layers.human_boxes[layer, image, query]
+        object_predicted = layers.object_boxes[layer, image, query]
+        present = (object_target != 0).any(-1).to(human_predicted)  # (M,)
 
         count, positives, presence, weight = self._count(
-            human_found.new_full((depth,), sum(pairs.counts)),
+            human_predicted.new_full((depth,), sum(pairs.counts)),
             interactions.sum((1, 2, 3)),
             per_layer(present),
-            importance.to(human_found).sum((1, 2)),
+            importance.to(human_predicted).sum((1, 2)),
         )
 
         log_probabilities = layers.object_logits.log_softmax(-1).gather(-1, objects[..., None]).squeeze(-1)
-        surprise = -(importance * log_probabilities).sum((1, 2))
-        human_l1 = (human_found - human_wanted).abs().sum(-1)
-        object_l1 = (object_found - object_wanted).abs().sum(-1) * present
-        human_giou = 1 - generalized_box_iou(cxcywh_to_xyxy(human_found), cxcywh_to_xyxy(human_wanted))
-        object_giou = (1 - generalized_box_iou(cxcywh_to_xyxy(object_found), cxcywh_to_xyxy(object_wanted))) * present
+        cross_entropy = -(importance * log_probabilities).sum((1, 2))
+        human_l1 = (human_predicted - human_target).abs().sum(-1)
+        object_l1 = (object_predicted - object_target).abs().sum(-1) * present
+        human_giou = 1 - generalized_box_iou(cxcywh_to_xyxy(human_predicted), cxcywh_to_xyxy(human_target))
+        object_giou = (
+            1 - generalized_box_iou(cxcywh_to_xyxy(object_predicted), cxcywh_to_xyxy(object_target))
+        ) * present
         return {
             "loss_hoi_labels": focal(layers.interaction_logits, interactions, config.focal_alpha).sum((1, 2, 3))
             / positives,
-            "loss_obj_ce": surprise / weight,
+            "loss_obj_ce": cross_entropy / weight,
             "loss_sub_bbox": per_layer(human_l1) / count,
             "loss_obj_bbox": per_layer(object_l1) / presence,
             "loss_sub_giou": per_layer(human_giou) / count,
@@ -254,7 +256,7 @@ class HoiCriterion(nn.Module):
     def _align(
         self, out: PairPredictions, targets: Targets, auxiliary: bool = True
     ) -> tuple[LayerPredictions, PaddedTargets]:
-        """Stack the layers, pad the targets, and let both speak of the same interactions."""
+        """Stack the layers, pad the targets, and keep the same interactions in both."""
         names = ("human_boxes", "object_boxes", "object_logits", "interaction_logits")
         others = (out.auxiliary_outputs or []) if auxiliary else []
         found = {
@@ -263,15 +265,15 @@ class HoiCriterion(nn.Module):
         }
         layers = LayerPredictions(**found)
         pairs = self._pad(targets, layers)
-        said, asked = layers.interaction_logits.shape[-1], pairs.interaction_labels.shape[-1]
+        predicted, labelled = layers.interaction_logits.shape[-1], pairs.interaction_labels.shape[-1]
         seen = len(self.seen_interactions)
-        if said != asked:
-            if said == self.config.num_interactions and asked == seen:
+        if predicted != labelled:
+            if predicted == self.config.num_interactions and labelled == seen:
                 layers.interaction_logits = layers.interaction_logits[..., self.seen_interactions]
-            elif said == seen and asked == self.config.num_interactions:
+            elif predicted == seen and labelled == self.config.num_interactions:
                 pairs.interaction_labels = pairs.interaction_labels[..., self.seen_interactions]
             else:
-                raise HoiError(f"interaction_labels have {asked} columns, the model scores {said} interactions")
+                raise HoiError(f"interaction_labels have {labelled} columns, the model scores {predicted} interactions")
         return layers, pairs
 
     def _pad(self, targets: Targets, layers: LayerPredictions) -> PaddedTargets:
@@ -318,9 +320,9 @@ def assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
 def focal(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
     """Focal loss of each logit with a focus of 2; probabilities are kept off 0 and 1 first."""
     p = logits.sigmoid().clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    hit = -alpha * p.log() * (1 - p).square()
-    rejection = -(1 - alpha) * (1 - p).log() * p.square()
-    return labels * hit + (1 - labels) * rejection
+    positive = -alpha * p.log() * (1 - p).square()
+    negative = -(1 - alpha) * (1 - p).log() * p.square()
+    return labels * positive + (1 - labels) * negative
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:

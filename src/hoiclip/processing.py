@@ -1,7 +1,7 @@
-"""From a picture to what the model looks at, and back to triplets.
+"""From an image to what the model looks at, and back to triplets.
 
-The detector sees the whole picture (shorter side 800, longest 1333), CLIP a square of 224 cut from
-the middle of that same resized picture.
+The detector sees the whole image (shorter side 800, longest 1333), CLIP a square of 224 cut from
+the middle of that same resized image.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 EXTREME_RATIO = 20
 
 
-# --- two views of one picture ----------------------------------------------------------------------
+# --- two views of one image ----------------------------------------------------------------------
 
 
 def detector_image(
     image: Image.Image, shortest_edge: int = SHORTEST_EDGE, longest_edge: int = LONGEST_EDGE
 ) -> Image.Image:
-    """The picture at the detector's size (Pillow bilinear), still 8-bit RGB."""
+    """The image at the detector's size (Pillow bilinear), still 8-bit RGB."""
     width, height = image.size
     height, width = resized_size((height, width), shortest_edge, longest_edge)
     return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BILINEAR)
@@ -55,7 +55,7 @@ def detector_view(
 def clip_view(image: Image.Image, size: int = CLIP_SIZE) -> torch.Tensor:
     """(3, size, size) float32: shorter side to ``size`` (Pillow bicubic), middle square, CLIP-normalised.
 
-    The published pipeline hands in the picture at the detector's size (:func:`detector_image`).
+    The published pipeline hands in the image at the detector's size (:func:`detector_image`).
     """
     width, height = image.size
     if max(width, height) > EXTREME_RATIO * min(width, height):
@@ -86,7 +86,7 @@ def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float])
 
 
 class HoiClipProcessor(ProcessorMixin):
-    """Pictures to model inputs, model outputs to :class:`Detections`.
+    """Images to model inputs, model outputs to :class:`Detections`.
 
     Args:
         vocabulary: what the model's columns mean.
@@ -111,16 +111,16 @@ class HoiClipProcessor(ProcessorMixin):
         super().__init__()
 
     def views(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
-        """One picture to the detector's view (3, h, w) and CLIP's (3, s, s)."""
+        """One image to the detector's view (3, h, w) and CLIP's (3, s, s)."""
         image = detector_image(to_rgb(image), self.shortest_edge, self.longest_edge)
         return _normalised(image, IMAGENET_MEAN, IMAGENET_STD), clip_view(image, self.clip_size)
 
     def resized_size(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) of the detector's view; pictures of equal size can share a batch unpadded."""
+        """(height, width) of the detector's view; images of equal size can share a batch unpadded."""
         return resized_size((image.height, image.width), self.shortest_edge, self.longest_edge)
 
     def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
-        """Model inputs of one or more pictures.
+        """Model inputs of one or more images.
 
         Args:
             images: a Pillow image, an (h, w, 3) uint8 array, or a list of them.
@@ -136,7 +136,7 @@ class HoiClipProcessor(ProcessorMixin):
         return BatchFeature({name: tensor.numpy() for name, tensor in data.items()}) if return_tensors == "np" else data
 
     def together(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> BatchFeature:
-        """What :meth:`views` made of several pictures as the model's inputs, see :meth:`__call__`."""
+        """What :meth:`views` made of several images as the model's inputs, see :meth:`__call__`."""
         detector, clip = zip(*views, strict=True)
         pixel_values, pixel_mask = pad_together(detector)
         return BatchFeature(
@@ -157,7 +157,7 @@ class HoiClipProcessor(ProcessorMixin):
 
         Args:
             outputs: of the model, in evaluation mode.
-            target_sizes: (height, width) of each original picture, in pixels.
+            target_sizes: (height, width) of each original image, in pixels.
             top_k: how many triplets to keep before NMS.
             threshold: least fused score.
             zero_shot_top_k: K of Eq. 17, or None to leave the training-free enhancement out.
@@ -197,7 +197,7 @@ class HoiClipProcessor(ProcessorMixin):
     def boxes_in_pixels(
         self, outputs: HoiClipOutput, target_sizes: Sequence[tuple[int, int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Human and object boxes (B, N, 4), xyxy in pixels of pictures of these (height, width).
+        """Human and object boxes (B, N, 4), xyxy in pixels of images of these (height, width).
 
         Raises:
             ValueError: if sizes and outputs do not match.

@@ -306,7 +306,7 @@ class HoiVocabulary:
     # --- words ------------------------------------------------------------------------------------
 
     def interaction_name(self, hoi_id: int) -> str:
-        """``"ride bicycle"``, for pictures and tables."""
+        """``"ride bicycle"``, for images and tables."""
         verb, obj = self.interactions[hoi_id]
         words = [re.sub(r"_(obj|instr)$", "", self.verbs[verb])]
         if self.objects[obj] != NOTHING:
@@ -337,7 +337,7 @@ class HoiVocabulary:
 
     @cached_property
     def verb_prompts(self) -> tuple[str, ...]:
-        """V sentences without an object, one of the rivals of paper Table 6."""
+        """V sentences without an object, one of the alternatives in paper Table 6."""
         return tuple("a photo of a person" if g == "and" else f"a photo of a person {g}" for g in self.gerunds)
 
     def _noun(self, obj: int) -> str:

@@ -247,7 +247,7 @@ def test_prepare_unpacks_an_archive_and_ends_with_the_check(release, tmp_path):
     report = prepare_hicodet(tmp_path / "root", archive=release)
     assert {s.split: s.counts["images"] for s in report.splits} == {"train": 1, "test": 3}
     assert report.defects == 0
-    assert all(s.pictures for s in report.splits)
+    assert all(s.image_files for s in report.splits)
     release.unlink()
     assert prepare_hicodet(tmp_path / "root", archive=release).to_dict() == report.to_dict()
 

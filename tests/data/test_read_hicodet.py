@@ -132,8 +132,8 @@ def test_release_is_found_below_the_folder_given(tmp_path):
     folder = find_hicodet(tmp_path)
     assert folder.annotations["train"].name == folder.annotations["test"].name == "anno_bbox.mat"
     assert folder.images["test"][0].name == "test2015"
-    assert folder.picture("test", TEST[0].file_name).is_file()
-    assert folder.picture("test", "nope.jpg") is None
+    assert folder.image("test", TEST[0].file_name).is_file()
+    assert folder.image("test", "nope.jpg") is None
     assert_same(load_hicodet(tmp_path, "test"), TEST)
 
 

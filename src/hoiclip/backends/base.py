@@ -1,7 +1,7 @@
 """One switch for what computes the forward pass.
 
     torch      the model itself, as trained; the only one that can hand out attention maps
-    compile    torch.compile; needs a C++ compiler, and minutes at the first picture
+    compile    torch.compile; needs a C++ compiler, and minutes at the first image
     onnx       onnxruntime
     openvino   OpenVINO: the fastest on CPUs
 

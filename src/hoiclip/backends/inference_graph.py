@@ -33,7 +33,7 @@ class InferenceGraph(nn.Module):
             multiplications.  Everything behind stays float32.
 
     Attributes:
-        input_names: what :meth:`forward` takes; GEN-VLKT does not look with CLIP.
+        input_names: what :meth:`forward` takes; GEN-VLKT needs no CLIP.
         output_names: what it returns; GEN-VLKT has no zero-shot logits.
     """
 
@@ -46,13 +46,13 @@ class InferenceGraph(nn.Module):
         # boxes and objects come from the instance layer of the same number as the last interaction layer
         self.last = model.config.interaction_layers - 1
         self.input_names, self.output_names = self.names(model)
-        looks = "clip_pixel_values" in self.input_names
+        has_clip = "clip_pixel_values" in self.input_names
         self.clip_tower = self.clip_projection = self.verb_adapter = None
-        if looks:
+        if has_clip:
             assert model.clip is not None
             self.clip_tower = copy.deepcopy(model.clip.vision_model)
             self.clip_projection = copy.deepcopy(model.clip.visual_projection)
-        use_bias = not model.config.unseen_interactions or not looks
+        use_bias = not model.config.unseen_interactions or not has_clip
         with torch.no_grad():
             scale, object_scale = model.logit_scale.exp(), model.object_logit_scale.exp()
             words, objects, verbs = model.interactions, model.objects, model.verbs
@@ -61,7 +61,7 @@ class InferenceGraph(nn.Module):
             self.object_head = _head(
                 object_scale * objects.weight, None if objects.bias is None else object_scale * objects.bias
             )
-            if looks:
+            if has_clip:
                 self.zero_shot_head = _head(words.weight, None)  # Eq. 17
             if verbs is not None:
                 self.verb_adapter = copy.deepcopy(verbs.adapter)
@@ -72,23 +72,23 @@ class InferenceGraph(nn.Module):
     @staticmethod
     def names(model: HoiClipModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Inputs and outputs that a graph of this model has."""
-        looks = model.config.variant != "gen-vlkt"
-        return (INPUTS, OUTPUTS) if looks else (INPUTS[:2], OUTPUTS[:4])
+        has_clip = model.config.variant != "gen-vlkt"
+        return (INPUTS, OUTPUTS) if has_clip else (INPUTS[:2], OUTPUTS[:4])
 
     def forward(
         self, pixel_values: Tensor, pixel_mask: Tensor, clip_pixel_values: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Shapes and meaning as in :class:`HoiClipOutput`, in the order of ``output_names``."""
-        memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
-        human, objects = self.detector.decode(memory, positions, blocked)  # 2 x (L, B, N, 256)
+        memory, positions, padding_mask = self.detector.encode(pixel_values, pixel_mask)
+        human, objects = self.detector.decode(memory, positions, padding_mask)  # 2 x (L, B, N, 256)
         zero_shot: tuple[Tensor, ...] = ()
         if isinstance(self.decoder, GenVlktDecoder):
-            features = self.decoder(human, objects, memory, positions, blocked)[-1]  # (B, N, D)
+            features = self.decoder(human, objects, memory, positions, padding_mask)[-1]  # (B, N, D)
         else:
             assert self.clip_tower is not None
             assert self.clip_projection is not None
             tokens = self.clip_tower.post_layernorm(self.clip_tower(clip_pixel_values).last_hidden_state)  # V_s
-            streams = self.decoder.streams(tokens, memory, blocked)
+            streams = self.decoder.streams(tokens, memory, padding_mask)
             states = self.decoder(self.decoder.queries(human, objects), streams)[-1]
             features = self.clip_projection(states)  # (B, N, D), Eq. 10
             seen = nn.functional.normalize(self.clip_projection(tokens[:, 0]), dim=-1)  # V_g

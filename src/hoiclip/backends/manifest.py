@@ -27,7 +27,7 @@ class Manifest:
         graph: file name of the graph, in the same folder.
         inputs: shape by name; a word stands for a size that is free.
         outputs: names, in the graph's order.
-        calibration: number of pictures that int8 was calibrated with.
+        calibration: number of images that int8 was calibrated with.
     """
 
     format: str

@@ -66,16 +66,16 @@ def openvino_graph(
     Args:
         model: read, not changed.
         precision: where bf16 and int8 are used the graph itself says so; a runtime need not be told.
-        calibration: the processor's outputs for some pictures, for int8.
+        calibration: the processor's outputs for some images, for int8.
 
     Raises:
-        HoiError: if openvino, or nncf for int8, is not installed, or int8 lacks pictures.
+        HoiError: if openvino, or nncf for int8, is not installed, or int8 lacks images.
     """
     openvino = require("openvino", "openvino")
     if precision == "int8":
         require("nncf", "openvino")
         if calibration is None:
-            raise HoiError("--precision int8 needs pictures to calibrate with: give --calibration FOLDER")
+            raise HoiError("--precision int8 needs images to calibrate with: give --calibration FOLDER")
     function = InferenceGraph(model, half=precision == "bf16").cpu()
     example = function.example()
     with suppress_warnings():
@@ -106,12 +106,12 @@ def quantized(graph: Any, calibration: Sequence[Mapping[str, Tensor]]) -> Any:
     ]
     kept = [name for name in names if not re.match(EIGHT_BIT_PARTS, name)]
     wanted = {port.get_any_name() for port in graph.inputs}
-    pictures = [{n: np.asarray(t) for n, t in inputs.items() if n in wanted} for inputs in calibration]
+    images = [{n: np.asarray(t) for n, t in inputs.items() if n in wanted} for inputs in calibration]
     with suppress_warnings():
         return nncf.quantize(
             graph,
-            nncf.Dataset(pictures),
-            subset_size=len(pictures),
+            nncf.Dataset(images),
+            subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=kept, validate=False),

@@ -36,7 +36,7 @@ def open_backend(
         precision: one of ``PRECISIONS``; not every backend has all.
         device: by default the CPU for onnx and openvino and the model's own for the others.
         folder: what :func:`hoiclip.export.export` wrote; says itself what it holds.
-        calibration: the processor's outputs for some pictures of the kind that will come, read by
+        calibration: the processor's outputs for some images of the kind that will come, read by
             int8 only.
 
     Raises:

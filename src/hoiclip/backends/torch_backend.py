@@ -34,7 +34,7 @@ class ModelBackend(Backend):
 class GraphBackend(Backend):
     """torch with the work of training left out (:class:`InferenceGraph`), compiled if asked for.
 
-    Compiled for every size at once (``dynamic``), so that pictures of new sizes bring no new compilation.
+    Compiled for every size at once (``dynamic``), so that images of new sizes bring no new compilation.
     """
 
     def __init__(self, model: HoiClipModel, name: str, precision: str, device: torch.device) -> None:

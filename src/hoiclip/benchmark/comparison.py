@@ -40,7 +40,7 @@ def differences(expected: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> 
 
     Returns:
         ``max_logit_difference`` over interaction and object logits, ``max_box_difference`` as a
-        fraction of the picture, ``top100_overlap`` the share of each image's best 100 (query,
+        fraction of the image, ``top100_overlap`` the share of each image's best 100 (query,
         interaction) pairs found by both, over all images.
     """
     gaps = {name: float(np.abs(expected[name] - got[name]).max()) for name in COMPARED if name in expected}

@@ -18,12 +18,12 @@ class Job:
         model: folder.
         backend, precision, device: as for :func:`hoiclip.load`.
         size: (height, width) the detector sees.
-        batch: pictures per forward pass.
+        batch: images per forward pass.
         repeats: of each timing; medians are reported.
-        photos: folder with the pictures to detect in; None times the model alone.
-        keep: where to write what the model said about them, for comparison.
-        calibration: folder of other pictures, for int8.
-        gflop: of one picture, if known: what would take more than a minute a pass is not begun.
+        photos: folder with the images to detect in; None times the model alone.
+        keep: where to write the outputs for them, for comparison.
+        calibration: folder of other images, for int8.
+        gflop: of one image, if known: what would take more than a minute a pass is not begun.
     """
 
     model: str

@@ -46,14 +46,14 @@ def bench(
     run: Callable[[Job], Row] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure every combination, and for each size and batch our eager fp32 and the yardsticks.
+    """Measure every combination, and for each size and batch our eager fp32 and the baselines.
 
     Args:
         model: folder; None makes the full-size model with seeded weights.
         backends: of ``hoiclip.backends.BACKENDS``.
         precisions: of ``hoiclip.backends.PRECISIONS``.
         sizes: (height, width) pairs the detector sees; the photographs are twice as large.
-        batches: pictures per forward pass.
+        batches: images per forward pass.
         device: as for :func:`hoiclip.load`.
         repeats: of each timing; medians are reported.
         images: so many drawn photographs are detected in, and compared with eager fp32.
@@ -106,9 +106,9 @@ def bench(
 
 
 def _others(base: Job, backends: Sequence[str], precisions: Sequence[str], examples: Path) -> list[Job]:
-    """What is measured beside eager fp32: the yardsticks, and every other combination."""
-    yardsticks = (BASELINE, BASELINE_KEEPING_MEMORY) if base.device == "cpu" else (BASELINE,)
-    jobs = [replace(base, backend=name, photos=None) for name in yardsticks]
+    """What is measured beside eager fp32: the baselines, and every other combination."""
+    baselines = (BASELINE, BASELINE_KEEPING_MEMORY) if base.device == "cpu" else (BASELINE,)
+    jobs = [replace(base, backend=name, photos=None) for name in baselines]
     for backend, precision in product(backends, precisions):
         if (backend, precision) != (base.backend, base.precision):
             calibration = str(examples) if precision == "int8" else None
@@ -140,7 +140,7 @@ def _measure_beside(
         except HoiError as error:
             rows.append(failed(job, str(error)))
     for row in rows:
-        if "model_ms" in rows[1] and "model_ms" in row:  # the first of the others is the yardstick
+        if "model_ms" in rows[1] and "model_ms" in row:  # the first of the others is the baseline
             row["baseline_speedup"] = rows[1]["model_ms"] / row["model_ms"]
     progress(f"{base.name}, once more")
     again = run(replace(base, photos=None, keep=None))

@@ -18,7 +18,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 @torch.no_grad()
 def save_seeded_model(folder: Path, seed: int) -> None:
-    """The full-size model in weights of normal noise, scaled so that answers depend on the picture.
+    """The full-size model in weights of normal noise, scaled so that answers depend on the image.
 
     Plain noise would let attention average everything: all queries would say the same.  Sharper
     attention and a weaker update of the residual stream keep them apart.
@@ -68,7 +68,7 @@ def draw_photo(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def draw_photos(folder: Path, size: tuple[int, int], number: int, seed: int) -> None:
-    """JPEG files of twice ``size``, so that the detector sees exactly ``size``."""
+    """JPEG files of twice ``size``, so that the detector's view is exactly ``size``."""
     folder.mkdir(parents=True)
     for i in range(number):
         draw_photo((2 * size[0], 2 * size[1]), seed * 1000 + i).save(folder / f"{i:04d}.jpg", quality=90)

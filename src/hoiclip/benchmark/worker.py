@@ -29,7 +29,7 @@ def measure(job: Job) -> Row:
     """Load, warm up, then time one backend in this process.
 
     Returns:
-        ``model_ms``: median of a forward pass of ``batch`` pictures; ``end_to_end_ms``: of the same
+        ``model_ms``: median of a forward pass of ``batch`` images; ``end_to_end_ms``: of the same
         from files to detections, one after the other; ``images_per_second``: of a folder, reading
         overlapped; ``peak_memory_mib`` of all that, without loading; and what they are made of.
     """
@@ -51,8 +51,8 @@ def measure(job: Job) -> Row:
         )
         loaded = time.perf_counter() - start
         detector.processor.shortest_edge, detector.processor.longest_edge = min(job.size), max(job.size)
-        picture = draw_photo(job.size, seed=0)
-        inputs = detector.processor([picture] * job.batch).to(detector.device)
+        image = draw_photo(job.size, seed=0)
+        inputs = detector.processor([image] * job.batch).to(detector.device)
         recorder = Recorder(detector.backend)
         detector.backend = recorder  # type: ignore[assignment]
         with torch.inference_mode():
@@ -119,7 +119,7 @@ def _peak(job: Job, device: torch.device) -> float | None:
 
 
 class Recorder:
-    """A backend that, asked to, keeps what it said."""
+    """A backend that, asked to, keeps its outputs."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -136,7 +136,7 @@ class Recorder:
         return outputs
 
     def outputs(self) -> dict[str, np.ndarray]:
-        """(B, ...) by name, of all pictures in order."""
+        """(B, ...) by name, of all images in order."""
         assert self.kept is not None
         return {name: np.concatenate([kept[name] for kept in self.kept]) for name in self.kept[0]}
 

@@ -83,7 +83,7 @@ class AnnotatedImage:
 
 
 def draw_annotations(image: Image.Image, annotated: AnnotatedImage, vocabulary: HoiVocabulary) -> Image.Image:
-    """A copy with what the annotators saw, drawn as :func:`draw_triplets` draws predictions."""
+    """A copy with the annotations, drawn as :func:`draw_triplets` draws predictions."""
     pairs: dict[tuple[int, int], DrawnPair] = {}
     verbs = annotated.verbs(vocabulary)
     for (human, obj), hoi, verb in zip(annotated.pairs.tolist(), annotated.hoi_ids, verbs, strict=True):

@@ -1,4 +1,4 @@
-"""Your own pictures: a folder with a vocabulary, annotations in the JSON form, and images.
+"""Your own images: a folder with a vocabulary, annotations in the JSON form, and images.
 
     my_data/
         vocabulary.yaml          # see HoiVocabulary.from_yaml

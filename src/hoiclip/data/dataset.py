@@ -1,7 +1,7 @@
 """One door to all datasets: a folder, or a single annotation file, to annotated images.
 
 source = open_dataset("data/hicodet")            # or "data/vcoco", "my_data", "test_hico.json"
-samples = source.samples("train")                # (picture, annotation) by index
+samples = source.samples("train")                # (image, annotation) by index
 image, annotation = source.sample("test", "HICO_test2015_00000001.jpg")
 """
 
@@ -83,7 +83,7 @@ class Dataset:
         return official_parts(self.files, split)
 
     def samples(self, split: str, annotations: Sequence[AnnotatedImage] | None = None) -> ImageFolder:
-        """Pictures and annotations of a split, or of a training view of it.
+        """Images and annotations of a split, or of a training view of it.
 
         Raises:
             HoiError: as :meth:`load`, or no image folder was found.
@@ -95,7 +95,7 @@ class Dataset:
         return ImageFolder(self.load(split) if annotations is None else annotations, folders)
 
     def sample(self, split: str | None, which: int | str) -> tuple[Image.Image, AnnotatedImage]:
-        """One picture and its annotation, for ``hoiclip data show``.
+        """One image and its annotation, for ``hoiclip data show``.
 
         Args:
             split: None for the first the dataset has.

@@ -11,7 +11,7 @@ A list with one entry per image (first published with PPDM, arXiv:1912.12898)::
 
 Subjects and objects are 0-based positions in ``annotations``.  The category of a box is a COCO-91
 id; verbs and interactions count from 1.  V-COCO's files have no ``hoi_category_id``, count verbs
-from 0 and give a role nobody sees the object -1.  Your own data may write names instead of numbers,
+from 0 and give a role without a visible object the object -1.  Your own data may write names instead of numbers,
 see ``custom.py``.
 """
 

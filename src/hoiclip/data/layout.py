@@ -22,7 +22,7 @@ class DatasetLayout:
         root: where it was looked for.
         vocabulary: its label space.
         annotations: annotation file by split; one file may serve several splits.
-        images: image folders by split, those that were found; a picture is in one of them.
+        images: image folders by split, those that were found; an image is in one of them.
         companions: further files that reading needs, by role (V-COCO: COCO instances, split ids).
     """
 
@@ -43,7 +43,7 @@ class DatasetLayout:
             raise HoiError(f"{self.root}: has no split {split!r}: choose one of {', '.join(self.annotations)}")
         return self.annotations[split]
 
-    def picture(self, split: str, file_name: str) -> Path | None:
+    def image(self, split: str, file_name: str) -> Path | None:
         """The path of an image, None where it is missing."""
         for folder in self.images.get(split, ()):
             if (folder / file_name).is_file():

@@ -15,7 +15,7 @@ Sample: TypeAlias = tuple[Image.Image, AnnotatedImage]  # boxes in the pixels of
 
 
 class Samples(Protocol):
-    """Anything indexed by 0..len-1 that gives a picture and its annotation."""
+    """Anything indexed by 0..len-1 that gives an image and its annotation."""
 
     def __len__(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Samples(Protocol):
 
 
 class ImageFolder(Sequence[Sample]):
-    """Annotated images with their pictures in a folder.
+    """Annotated images with their images in a folder.
 
     Args:
         annotations: what is in the images.
@@ -38,10 +38,10 @@ class ImageFolder(Sequence[Sample]):
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        """The picture (RGB, as stored: annotations know no EXIF rotation) and its annotation.
+        """The image (RGB, as stored: annotations know no EXIF rotation) and its annotation.
 
         Raises:
-            HoiError: missing or damaged picture.
+            HoiError: missing or damaged image.
         """
         annotation = self.annotations[index]
         paths = [folder / annotation.file_name for folder in self.folders]

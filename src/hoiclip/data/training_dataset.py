@@ -36,15 +36,15 @@ class HoiTrainingDataset(Dataset[dict[str, Any]]):
     order and the process change nothing.
 
     Args:
-        samples: gives (picture, :class:`AnnotatedImage`) by index.
+        samples: gives (image, :class:`AnnotatedImage`) by index.
         vocabulary: a :class:`HoiVocabulary`, its name or YAML file; its unseen interactions have no
             column in the targets, and pairs that carry one are left out.
         detector_view: called as ``detector_view(image, shortest_edge=s, longest_edge=l)`` with the
-            sides of the augmented picture, so that it normalises and does not resize.
-        clip_view: the augmented picture to (3, 224, 224) float32.
+            sides of the augmented image, so that it normalises and does not resize.
+        clip_view: the augmented image to (3, 224, 224) float32.
         augmentation: called as ``augmentation(image, annotation, rng)``, usually a
             :class:`TrainingAugmentation`, or a :class:`FixedResize` for none but the evaluation's
-            size; None takes pictures at the size they have.
+            size; None takes images at the size they have.
         max_boxes: annotations are cut to so many boxes before augmentation.
         seed: of the augmentation.
     """
@@ -102,9 +102,9 @@ def make_targets(
     """What the criterion compares with: one row per distinct (human box, object box).
 
     Args:
-        annotation: boxes in pixels of the picture the model sees.
+        annotation: boxes in pixels of the image the model sees.
         vocabulary: columns are its seen interactions, in the order of ``vocabulary.seen``.
-        size: (height, width) of that picture.
+        size: (height, width) of that image.
 
     Returns:
         ``human_boxes``, ``object_boxes`` (n, 4) float32 cxcywh 0..1, ``object_labels`` (n,) int64,
@@ -135,10 +135,10 @@ def make_targets(
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: pictures padded with zeros at the bottom and right to the largest height and width.
+    """A batch: images padded with zeros at the bottom and right to the largest height and width.
 
     Returns:
-        ``pixel_values`` (B, 3, H, W), ``pixel_mask`` (B, H, W) int64 (1 = picture, 0 = padding),
+        ``pixel_values`` (B, 3, H, W), ``pixel_mask`` (B, H, W) int64 (1 = image, 0 = padding),
         ``clip_pixel_values`` (B, 3, 224, 224), ``labels`` (B dicts), ``file_names`` (B names).
     """
     pixel_values, pixel_mask = pad_together([item["pixel_values"] for item in items])

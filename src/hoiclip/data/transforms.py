@@ -1,4 +1,4 @@
-"""Resizing and the training augmentation: a PIL picture and its boxes move together.
+"""Resizing and the training augmentation: a PIL image and its boxes move together.
 
 Paper section 4.1 trains with DETR's augmentation; the exact steps and odds are those of the
 published code.
@@ -42,7 +42,7 @@ def jitter(
 
 
 def resize(image: Image.Image, annotation: AnnotatedImage, size: tuple[int, int]) -> Sample:
-    """Bring the picture to (height, width) with Pillow's bilinear filter; boxes scale along."""
+    """Bring the image to (height, width) with Pillow's bilinear filter; boxes scale along."""
     height, width = size
     scale = np.array([width / image.width, height / image.height] * 2)
     annotation = replace(annotation, boxes=annotation.boxes * scale, size=size)
@@ -57,7 +57,7 @@ def crop(image: Image.Image, annotation: AnnotatedImage, top: int, left: int, he
 
 
 def clip_boxes(annotation: AnnotatedImage, size: tuple[int, int]) -> AnnotatedImage:
-    """Cut boxes to a picture of (height, width) pixels and drop those with no area left."""
+    """Cut boxes to an image of (height, width) pixels and drop those with no area left."""
     height, width = size
     boxes = np.clip(annotation.boxes, 0, np.array([width, height, width, height]))
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -100,10 +100,10 @@ class TrainingAugmentation:
         image, annotation = TrainingAugmentation()(image, annotation, np.random.default_rng(0))
 
     Same generator state, same result.  The defaults are those of the published training script;
-    small pictures want smaller numbers.
+    small images want smaller numbers.
 
     Attributes:
-        flip_probability: how often a picture is mirrored.
+        flip_probability: how often an image is mirrored.
         jitter: brightness, contrast and saturation factors are uniform in 1 - jitter .. 1 + jitter.
         scales: shorter sides to choose from, pixels.
         longest: limit of the longer side, pixels.
@@ -129,7 +129,7 @@ class TrainingAugmentation:
             raise HoiError("augmentation: scales and crop sizes are lists of at least one positive number of pixels")
 
     def __call__(self, image: Image.Image, annotation: AnnotatedImage, rng: np.random.Generator) -> Sample:
-        """Augment one picture.
+        """Augment one image.
 
         Args:
             image: RGB.

@@ -64,7 +64,7 @@ class SplitReport:
         sets: by name of a set of interactions (rare, non_rare, and unseen ones by setting): number of
             classes, how many were published (or None), and their labels in this split.
         defects: everything wrong, by image and position.
-        pictures: how many pictures were looked for; 0 where no image folder was found.
+        image_files: how many image files were looked for; 0 where no image folder was found.
     """
 
     split: str
@@ -73,7 +73,7 @@ class SplitReport:
     per_class: list[int]
     sets: dict[str, dict[str, int | None]]
     defects: list[Defect]
-    pictures: int
+    image_files: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def check(
         source: dataset folder, annotation file, opened dataset, or annotated images.
         split: only this one; None for all there are.
         vocabulary: label space; None takes the dataset's own (HICO-DET for a single file or a list).
-        images: image folder, instead of the one found; without one, pictures are not looked for.
+        images: image folder, instead of the one found; without one, image files are not looked for.
         box_format: ``"xyxy"`` or ``"xywh"``, see :func:`load_hoia`.
 
     Raises:
@@ -186,7 +186,7 @@ def _split_report(files: DatasetLayout, split: str, content: HoiaContent) -> Spl
         per_class=per_class.tolist(),
         sets=_sets(files, per_class),
         defects=sorted(_examine(files, split, content), key=lambda d: (d.image, d.where != "image", d.where, d.index)),
-        pictures=len(images) if files.images.get(split) else 0,
+        image_files=len(images) if files.images.get(split) else 0,
     )
 
 
@@ -222,7 +222,7 @@ def _examine(files: DatasetLayout, split: str, content: HoiaContent) -> list[Def
         if names[image.file_name] > 1:
             detail = f"{names[image.file_name]} entries have this name"
             defects.append(Defect("image listed twice", image.file_name, at, "image", -1, detail))
-        size, complaint = _picture(files, split, image)
+        size, complaint = _image_size(files, split, image)
         if complaint:
             defects.append(Defect(complaint[0], image.file_name, at, "image", -1, complaint[1]))
         defects += [d for d in _box_defects(at, image, size, files.vocabulary) if (at, d.index) not in unreadable]
@@ -230,23 +230,23 @@ def _examine(files: DatasetLayout, split: str, content: HoiaContent) -> list[Def
     return defects
 
 
-def _picture(
+def _image_size(
     files: DatasetLayout, split: str, image: AnnotatedImage
 ) -> tuple[tuple[int, int] | None, tuple[str, str] | None]:
     """((height, width) as far as known, complaint)."""
     folders = files.images.get(split)
     if not folders:
         return image.size, None
-    path = files.picture(split, image.file_name)
+    path = files.image(split, image.file_name)
     if path is None:
         return image.size, ("missing image", f"not in {', '.join(map(str, folders))}")
     try:
-        with Image.open(path) as picture:
-            size = picture.height, picture.width
+        with Image.open(path) as opened:
+            size = opened.height, opened.width
     except (OSError, SyntaxError, ValueError) as error:
         return image.size, ("unreadable image", str(error))
     if image.size is not None and image.size != size:
-        return size, ("size differs", f"annotated (height, width) {image.size}, picture {size}")
+        return size, ("size differs", f"annotated (height, width) {image.size}, image file {size}")
     return size, None
 
 
@@ -340,7 +340,7 @@ def _class_rows(split: SplitReport) -> list[str]:
 
 
 def _defect_rows(split: SplitReport, examples: int) -> list[str]:
-    lines = [] if split.pictures else ["  no image folder: pictures were not looked for"]
+    lines = [] if split.image_files else ["  no image folder: image files were not looked for"]
     if not split.defects:
         return [*lines, "  no defects"]
     kinds = Counter(defect.kind for defect in split.defects)

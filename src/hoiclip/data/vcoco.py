@@ -122,7 +122,7 @@ def join_vcoco(
 ) -> HoiaContent:
     """The pair form of :func:`hoiclip.data.vcoco_ground_truth.parse_vcoco`, with the same arguments.
 
-    Each label of a person becomes one pair per role of its action; a role nobody sees, and an action
+    Each label of a person becomes one pair per role of its action; a role without a visible object, and an action
     without roles, has the object -1 and the class "nothing".
 
     Returns:

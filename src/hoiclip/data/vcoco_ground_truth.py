@@ -130,7 +130,7 @@ class VcocoImage:
         """Read pairs of a V-COCO vocabulary, object -1 meaning that the role has none.
 
         People without a pair become "ignored".  (The official form also knows people who are
-        labelled as doing nothing, 36 of 4,499 in val, and judges detections of them.)  Of several
+        labelled as doing nothing, 36 of 4,499 in val, and counts detections of them.)  Of several
         objects of one person in the same role the first counts: the official form has room for one.
 
         Raises:

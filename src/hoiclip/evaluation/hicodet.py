@@ -42,8 +42,8 @@ class HicoDetResult:
             under either protocol.
         per_class: (K,) AP, NaN where the class has no ground truth.
         recall: (K,) greatest recall reached, NaN likewise.
-        num_gt, num_det, num_tp: (K,) int64 annotated pairs, detections that were judged, true
-            positives.  Protocol "hoiclip" judges no detection of a class without ground truth.
+        num_gt, num_det, num_tp: (K,) int64 annotated pairs, detections that were counted, true
+            positives.  Protocol "hoiclip" counts no detection of a class without ground truth.
         vocabulary: what the K classes are.
         setting, protocol: how it was evaluated.
         num_images, num_images_without_detections: how many images were expected, and for how many
@@ -94,7 +94,7 @@ def evaluate_hicodet(
         detections: Detections by file name.  An annotated image that is missing here counts as one
             without detections.
         annotations: the images to evaluate on, those without interactions included.
-        setting: "known_object" judges a class only on images that contain its object.
+        setting: "known_object" evaluates a class only on images that contain its object.
         protocol: "hoiclip" is the evaluator of the paper's authors, "official" that of the HICO-DET
             authors.  They match alike and differ in their means (see :class:`HicoDetResult`).
         unseen: interactions that count as unseen; None takes ``vocabulary.unseen``.
@@ -160,7 +160,7 @@ class HicoDetEvaluator:
             raise HoiError("the annotations name a file twice: every image must occur once")
         self._truth = _annotated_pairs(annotations, vocabulary)
         self.num_gt = np.bincount(self._truth.group % classes, minlength=classes)
-        self._judged = None if setting == "default" else _images_with_object(annotations, vocabulary, image_objects)
+        self._counted = None if setting == "default" else _images_with_object(annotations, vocabulary, image_objects)
 
         self._seen_images = np.zeros(len(annotations), dtype=bool)
         self._waiting: list[tuple[int, Detections]] = []
@@ -221,13 +221,13 @@ class HicoDetEvaluator:
         detected = Pairs(image * self.vocabulary.num_interactions + hoi_ids, human, object_)
         hits = true_positives(detected, scores, self._truth, touching=self.protocol == "official")
 
-        judged = np.ones(len(hits), dtype=bool)
-        if self._judged is not None:
-            judged &= self._judged[image, self.vocabulary.object_ids[hoi_ids]]
+        counted = np.ones(len(hits), dtype=bool)
+        if self._counted is not None:
+            counted &= self._counted[image, self.vocabulary.object_ids[hoi_ids]]
         if self.protocol == "hoiclip":
-            judged &= self.num_gt[hoi_ids] > 0
+            counted &= self.num_gt[hoi_ids] > 0
         self._matched.append(
-            (image[judged].astype(np.int32), hoi_ids[judged].astype(np.int32), scores[judged], hits[judged])
+            (image[counted].astype(np.int32), hoi_ids[counted].astype(np.int32), scores[counted], hits[counted])
         )
         self._waiting.clear()
 
@@ -319,7 +319,7 @@ def _images_with_object(
     vocabulary: HoiVocabulary,
     image_objects: Mapping[str, Iterable[int]] | None,
 ) -> np.ndarray:
-    """(images, C) bool: where the known-object setting judges an object's classes."""
+    """(images, C) bool: where the known-object setting evaluates an object's classes."""
     table = np.zeros((len(annotations), len(vocabulary.objects)), dtype=bool)
     for i, image in enumerate(annotations):
         if image_objects is None:

@@ -48,7 +48,7 @@ class VcocoResult:
         per_role: AP by ``"action_role"``, 25 of them.
         agent: mean AP of the 26 actions; per_agent: AP by action.
         num_gt, num_det, num_tp: by role or action name: people with the action, detections that
-            were judged, true positives.
+            were counted, true positives.
         scenario: 1 or 2; the agent figures do not depend on it.
         num_images, num_images_without_detections: as in HICO-DET.
     """
@@ -83,7 +83,7 @@ def evaluate_vcoco(
         detections: Detections by file name, boxes in the frame of the annotation; or a sequence of
             records, see :func:`evaluate_vcoco_records`.
         annotations: official ground truth, or pairs of the "vcoco" vocabulary.
-        scenario: how a role without visible object is judged: 1 only right if no object is
+        scenario: how a role without visible object counts: 1 only right if no object is
             predicted, 2 always right.
 
     Raises:
@@ -221,9 +221,9 @@ class VcocoEvaluator:
         """Judge predictions: every one of an image must be in the same call."""
         tied, overlap = self._nearest_person(found)
         owner = tied[found.person]
-        judged = (owner < 0) | self._labelled[owner]  # a prediction for an unlabelled person is not counted
-        person, slot, owner = found.person[judged], found.slot[judged], owner[judged]
-        scores, boxes = found.scores[judged], found.boxes[judged]
+        counted = (owner < 0) | self._labelled[owner]  # a prediction for an unlabelled person is not counted
+        person, slot, owner = found.person[counted], found.slot[counted], owner[counted]
+        scores, boxes = found.scores[counted], found.boxes[counted]
 
         possible = (owner >= 0) & (overlap[person] >= MINIMUM_OVERLAP) & self._actions[owner, SLOT_ACTION[slot]]
         rows = np.flatnonzero(possible)

@@ -30,9 +30,9 @@ class RunData:
     Attributes:
         vocabulary: what the ids mean, and which interactions are unseen.
         train: what the run learns from.
-        everything: all training pairs, those of unseen interactions and of left-out pictures too; for
+        everything: all training pairs, those of unseen interactions and of left-out images too; for
             the ``paper`` source of verb vectors.
-        evaluation: what it is judged on, with the annotations alone beside; None for nothing.
+        evaluation: what it is evaluated on, with the annotations alone beside; None for nothing.
     """
 
     vocabulary: HoiVocabulary
@@ -45,7 +45,7 @@ def open_run_data(experiment: Experiment) -> RunData:
     """Open what an experiment reads.
 
     Raises:
-        HoiError: missing or damaged data, no picture left to learn from.
+        HoiError: missing or damaged data, no image left to learn from.
     """
     if experiment.data.source == "playground":
         return _playground_data(experiment)
@@ -60,7 +60,7 @@ def open_run_data(experiment: Experiment) -> RunData:
     whole = dataset.load(train_split)
     held: list[AnnotatedImage] = []
     if options.hold_out:
-        whole, held = hold_out(whole, options.hold_out, options.seed)  # unseen interactions stay in what is judged
+        whole, held = hold_out(whole, options.hold_out, options.seed)  # unseen interactions stay in what is evaluated
     views = without_unseen(whole, vocabulary)
     if options.fraction < 1:
         views = fraction(views, options.fraction, options.seed)
@@ -68,17 +68,17 @@ def open_run_data(experiment: Experiment) -> RunData:
     if not views:
         raise HoiError(f"{options.root}: split {train_split!r} holds no image to learn from")
     evaluation = None
-    judged = held
+    evaluated = held
     split: str | None = train_split
     if not held and experiment.evaluation.every:
         split = options.evaluation_split or next(
             (s for s in ("test", "validation", "val") if s in dataset.splits), None
         )
-        judged = dataset.load(split) if split else []
-    if judged and split and experiment.evaluation.every:
-        judged = judged[: options.evaluation_images]
+        evaluated = dataset.load(split) if split else []
+    if evaluated and split and experiment.evaluation.every:
+        evaluated = evaluated[: options.evaluation_images]
         vcoco = experiment.evaluation.protocol == "vcoco"
-        evaluation = (dataset.samples(split, judged), people_of(dataset, split, judged) if vcoco else judged)
+        evaluation = (dataset.samples(split, evaluated), people_of(dataset, split, evaluated) if vcoco else evaluated)
     return RunData(vocabulary, dataset.samples(train_split, views), dataset.samples(train_split, whole), evaluation)
 
 
@@ -94,7 +94,7 @@ def _playground_data(experiment: Experiment) -> RunData:
 
     options = experiment.data
     vocabulary = HoiVocabulary.coerce(experiment.vocabulary or "playground")
-    length, judged = options.train_images or 8000, options.evaluation_images or 1000
+    length, evaluated = options.train_images or 8000, options.evaluation_images or 1000
     train: Samples = PlaygroundDataset(options.seed, length, "train", vocabulary)
     open_world = replace(vocabulary, unseen=frozenset())
     everything: Samples = PlaygroundDataset(options.seed, length, "train", open_world)
@@ -103,8 +103,8 @@ def _playground_data(experiment: Experiment) -> RunData:
         train = Subset(train, sorted(order[: max(1, round(options.fraction * length))].tolist()))
     evaluation = None
     if experiment.evaluation.every:
-        scenes = PlaygroundDataset(options.seed, judged, options.evaluation_split or "validation", vocabulary)
-        evaluation = (cast(Samples, scenes), [scenes.annotation(i) for i in range(judged)])
+        scenes = PlaygroundDataset(options.seed, evaluated, options.evaluation_split or "validation", vocabulary)
+        evaluation = (cast(Samples, scenes), [scenes.annotation(i) for i in range(evaluated)])
     return RunData(vocabulary, train, everything, evaluation)
 
 

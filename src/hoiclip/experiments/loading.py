@@ -75,7 +75,7 @@ SUFFIXES: dict[str, tuple[str, Callable[[Options, str], Options]]] = {
     r"_(5|15|25|50)": ("", lambda _, share: {"data": {"fraction": int(share) / 100}}),  # Table 1
     r"_(free)": ("", lambda *_: {}),  # Table 5's name of the whole model
     r"_verbs_(sentence|average|arithmetic)": ("_verb", lambda _, method: {"verbs": {"method": method}}),  # Table 6
-    r"_alpha_(000|025|050|075|100)": (  # Table 7, judged on held-out training images
+    r"_alpha_(000|025|050|075|100)": (  # Table 7, evaluated on held-out training images
         "_verb",
         lambda _, alpha: {"data": {"hold_out": 0.1}, "model": {"verb_weight": int(alpha) / 100}},
     ),

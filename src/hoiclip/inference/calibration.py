@@ -1,4 +1,4 @@
-"""Pictures from which int8 reads the range of every activation."""
+"""Images from which int8 reads the range of every activation."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ CALIBRATION_IMAGES = 100
 def calibration_inputs(
     processor: HoiClipProcessor, source: str | Path | None = None, limit: int = CALIBRATION_IMAGES
 ) -> list[dict[str, Tensor]]:
-    """The processor's outputs for some pictures.
+    """The processor's outputs for some images.
 
     Args:
         processor: of the model.
-        source: folder of pictures; None draws scenes of the playground, and says so if the model
+        source: folder of images; None draws scenes of the playground, and says so if the model
             is made for something else.
-        limit: so many pictures at most.
+        limit: so many images at most.
 
     Raises:
-        HoiError: if there are no pictures or one cannot be read.
+        HoiError: if there are no images or one cannot be read.
     """
     if source is not None:
-        pictures = [load_image(path) for path in find_images([source])[:limit]]
+        images = [load_image(path) for path in find_images([source])[:limit]]
     else:
         from hoiclip.playground.dataset import PlaygroundDataset
 
@@ -38,5 +38,5 @@ def calibration_inputs(
                 file=sys.stderr,
             )
         scenes = PlaygroundDataset(seed=1, length=limit, split="train")
-        pictures = [scenes[i][0] for i in range(limit)]
-    return [dict(processor([picture])) for picture in pictures]
+        images = [scenes[i][0] for i in range(limit)]
+    return [dict(processor([image])) for image in images]

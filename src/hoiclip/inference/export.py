@@ -44,7 +44,7 @@ def export(
         out: folder to write.
         to: ``onnx`` or ``openvino``.
         precision: ``fp32``, or for openvino also ``bf16`` and ``int8``.
-        calibration: folder of pictures for int8, of the kind that will come; the first 100 are
+        calibration: folder of images for int8, of the kind that will come; the first 100 are
             read.  Without it scenes of the playground are drawn, which suits its model only.
         vocabulary: ask for these interactions instead; needs CLIP's tokenizer.
 
@@ -66,14 +66,14 @@ def export(
         detector.set_vocabulary(vocabulary)
     assert detector.model is not None
     model, processor = detector.model, detector.processor
-    pictures = calibration_inputs(processor, calibration) if precision == "int8" else None
+    images = calibration_inputs(processor, calibration) if precision == "int8" else None
     outputs = list(InferenceGraph.names(model)[1])
-    manifest = Manifest(to, precision, GRAPHS[to], input_shapes(model), outputs, len(pictures) if pictures else None)
+    manifest = Manifest(to, precision, GRAPHS[to], input_shapes(model), outputs, len(images) if images else None)
     with atomic_folder(out) as unfinished:
         if to == "onnx":
             write_onnx(model, unfinished / manifest.graph)
         else:
-            graph = openvino_graph(model, precision, pictures)
+            graph = openvino_graph(model, precision, images)
             require("openvino", to).save_model(graph, unfinished / manifest.graph, compress_to_fp16=False)
         processor.save_pretrained(unfinished)
         (unfinished / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")

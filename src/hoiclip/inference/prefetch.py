@@ -1,10 +1,10 @@
-"""A folder of pictures past a model: reading overlaps with detecting, memory stays bounded.
+"""A folder of images past a model: reading overlaps with detecting, memory stays bounded.
 
-    paths -> readers (threads): decode, resize, both views -> line of waiting pictures, in order
+    paths -> readers (threads): decode, resize, both views -> line of waiting images, in order
           -> the first one and others of its size: one batch -> results, in the order of the paths
 
 Threads, because decoding, resizing and normalising let go of the interpreter; processes would have to
-send every picture through a pipe.  Which pictures share a batch depends on their order alone, never
+send every image through a pipe.  Which images share a batch depends on their order alone, never
 on who was read first, so a run can be repeated to the bit.
 """
 
@@ -26,17 +26,17 @@ from hoiclip.errors import HoiError
 from hoiclip.images import load_image, load_reduced
 from hoiclip.processing import HoiClipProcessor
 
-# So many batches are looked through for pictures of equal size.
+# So many batches are looked through for images of equal size.
 BATCHES_TO_CHOOSE_FROM = 3
 
 
 @dataclass
 class PreparedImage:
-    """A picture as the model wants it.
+    """An image as the model wants it.
 
     Attributes:
         views: the detector's (3, h, w) and CLIP's (3, s, s).
-        size: (height, width) of the picture itself, upright.
+        size: (height, width) of the image itself, upright.
         image: itself, if it is to be handed on.
     """
 
@@ -53,9 +53,9 @@ def prepare(
     Args:
         path: the file.
         processor: knows the sizes.
-        keep_image: hand the decoded picture on.
-        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.pictures.load_reduced`; the
-            picture is not kept then.
+        keep_image: hand the decoded image on.
+        draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.images.load_reduced`; the
+            image is not kept then.
     """
     try:
         if draft:
@@ -107,12 +107,12 @@ def detect_stream(
     Args:
         paths: files, taken one by one as they are needed.
         read: called in a thread, :func:`prepare` with its arguments.
-        detect: one result for each of at most ``batch_size`` pictures of equal view size.
-        batch_size: how many pictures share a forward pass.
+        detect: one result for each of at most ``batch_size`` images of equal view size.
+        batch_size: how many images share a forward pass.
         readers: threads that read.
 
     Yields:
-        In the order of ``paths``: the path, the picture if kept, and its detections; or the path,
+        In the order of ``paths``: the path, the image if kept, and its detections; or the path,
         None and what is wrong with the file.
     """
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
@@ -150,7 +150,7 @@ def _detect_first(
 
 
 def images_in_flight(batch_size: int, readers: int) -> int:
-    """The most pictures in memory at once: to choose a batch from, being read, and one handed out."""
+    """The most images in memory at once: to choose a batch from, being read, and one handed out."""
     return _choice(batch_size) + max(readers, batch_size) + 1
 
 

@@ -96,14 +96,14 @@ class InstanceDetector(nn.Module):
         positions = self.position_embedding(features.shape, features.device, pixel_values.dtype, mask)
         positions = positions.flatten(2).transpose(1, 2)  # (B, 256, h, w) -> (B, S, 256)
         memory = self.input_projection(features).flatten(2).transpose(1, 2)  # (B, S, 256)
-        blocked = torch.zeros(mask.shape, dtype=memory.dtype, device=mask.device)
-        blocked = blocked.masked_fill(~mask, MASKED_LOGIT).flatten(1)[:, None, None, :]
+        padding_mask = torch.zeros(mask.shape, dtype=memory.dtype, device=mask.device)
+        padding_mask = padding_mask.masked_fill(~mask, MASKED_LOGIT).flatten(1)[:, None, None, :]
         memory = self.dropout(memory)
         for layer in self.encoder:
-            memory = layer(memory, blocked, spatial_position_embeddings=positions)
-        return memory, positions, blocked
+            memory = layer(memory, padding_mask, spatial_position_embeddings=positions)
+        return memory, positions, padding_mask
 
-    def decode(self, memory: Tensor, positions: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, memory: Tensor, positions: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
         """V_d to O_h and O_o, each (L, B, N, 256): every decoder layer after the shared final norm.
 
         The un-normed state feeds the next layer, as in the original DETR.
@@ -120,7 +120,7 @@ class InstanceDetector(nn.Module):
                 positions,
                 query_positions,
                 encoder_hidden_states=memory,
-                encoder_attention_mask=blocked,
+                encoder_attention_mask=padding_mask,
             )
             states.append(self.decoder_norm(state))
         human, objects = torch.stack(states).chunk(2, dim=2)  # (L, B, 2N, 256) -> 2 x (L, B, N, 256)

@@ -33,14 +33,14 @@ class KnowledgeLayer(GradientCheckpointingLayer):
         """queries (B, N, W); streams: tokens (B, T, W), mask or None, tokens, mask, ... -> (B, N, W)."""
         queries = self.self_norm(queries + self.dropout(self.self_attention(queries)[0]))
         read = torch.zeros_like(queries)
-        for tokens, blocked in zip(streams[::2], streams[1::2], strict=True):
-            found = self.cross_attention(queries, tokens, blocked)[0]
+        for tokens, padding_mask in zip(streams[::2], streams[1::2], strict=True):
+            found = self.cross_attention(queries, tokens, padding_mask)[0]
             read = read + self.cross_norm(queries + self.dropout(found))
         hidden = self.dropout(nn.functional.relu(self.expand(read)))
         return self.final_norm(read + self.dropout(self.contract(hidden)))
 
-    def attention_map(self, queries: Tensor, tokens: Tensor, blocked: Tensor | None) -> Tensor:
-        """Where the queries look: (B, N, W), (B, T, W) -> (B, heads, N, T), rows summing to 1."""
+    def attention_map(self, queries: Tensor, tokens: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Attention of the queries: (B, N, W), (B, T, W) -> (B, heads, N, T), rows summing to 1."""
         queries = self.self_norm(queries + self.self_attention(queries)[0])
         attention = self.cross_attention
 
@@ -49,7 +49,7 @@ class KnowledgeLayer(GradientCheckpointingLayer):
 
         q, k = by_head(attention.q_proj(queries)), by_head(attention.k_proj(tokens))
         logits = q @ k.transpose(-1, -2) * attention.scaling
-        return (logits if blocked is None else logits + blocked).softmax(-1)
+        return (logits if padding_mask is None else logits + padding_mask).softmax(-1)
 
 
 class KnowledgeDecoder(nn.Module):
@@ -72,13 +72,13 @@ class KnowledgeDecoder(nn.Module):
         """Q_inter of Eq. 4: (L, B, N, 256) twice -> (B, N, W), from the last instance layer."""
         return self.query_norm(self.query_projection((human[-1] + objects[-1]) / 2))
 
-    def streams(self, clip_tokens: Tensor | None, memory: Tensor, blocked: Tensor) -> list[Tensor | None]:
+    def streams(self, clip_tokens: Tensor | None, memory: Tensor, padding_mask: Tensor) -> list[Tensor | None]:
         """Tokens and mask of each stream in turn: V_s (B, P, W), V'_d of Eq. 5 (B, S, W)."""
         streams: list[Tensor | None] = []
         if self.memory != "detector":
             streams += [clip_tokens, None]
         if self.memory != "clip":
-            streams += [self.memory_norm(self.memory_projection(memory)), blocked if self.mask_padding else None]
+            streams += [self.memory_norm(self.memory_projection(memory)), padding_mask if self.mask_padding else None]
         return streams
 
     def forward(self, queries: Tensor, streams: list[Tensor | None]) -> Tensor:
@@ -94,9 +94,9 @@ class KnowledgeDecoder(nn.Module):
         maps: list[list[Tensor]] = [[] for _ in streams[::2]]
         for layer in self.layers:
             assert isinstance(layer, KnowledgeLayer)
-            for found, tokens, blocked in zip(maps, streams[::2], streams[1::2], strict=True):
+            for found, tokens, padding_mask in zip(maps, streams[::2], streams[1::2], strict=True):
                 assert tokens is not None
-                found.append(layer.attention_map(queries, tokens, blocked))
+                found.append(layer.attention_map(queries, tokens, padding_mask))
             queries = layer(queries, *streams)
         return [tuple(found) for found in maps]
 
@@ -112,13 +112,17 @@ class GenVlktDecoder(nn.Module):
         self.projection = nn.Linear(width, config.clip.projection_dim)
         self.projection_norm = nn.LayerNorm(config.clip.projection_dim)
 
-    def forward(self, human: Tensor, objects: Tensor, memory: Tensor, positions: Tensor, blocked: Tensor) -> Tensor:
+    def forward(
+        self, human: Tensor, objects: Tensor, memory: Tensor, positions: Tensor, padding_mask: Tensor
+    ) -> Tensor:
         """(L, B, N, 256) twice -> (L, B, N, D); layer i is guided by instance layer i."""
         guides = (human + objects) / 2
         state = torch.zeros_like(guides[0])
         states = []
         for layer, guide in zip(self.layers, guides, strict=True):
-            state = layer(state, None, positions, guide, encoder_hidden_states=memory, encoder_attention_mask=blocked)
+            state = layer(
+                state, None, positions, guide, encoder_hidden_states=memory, encoder_attention_mask=padding_mask
+            )
             states.append(self.norm(state))
         return self.projection_norm(self.projection(torch.stack(states)))
 

@@ -121,7 +121,7 @@ class HoiClipModel(PreTrainedModel):
 
     # --- the way of an image ---------------------------------------------------------------------
 
-    def look(
+    def encode_images(
         self,
         pixel_values: Tensor,
         pixel_mask: Tensor | None = None,
@@ -135,7 +135,7 @@ class HoiClipModel(PreTrainedModel):
             learning: GEN-VLKT asks its teacher too.
 
         Returns:
-            ``memory`` and ``positions`` (B, S, 256), ``blocked`` (B, 1, 1, S) to add to attention
+            ``memory`` and ``positions`` (B, S, 256), ``padding_mask`` (B, 1, 1, S) to add to attention
             logits; ``clip_tokens`` (B, P, W) after the last norm and ``clip_features`` (B, D).
 
         Raises:
@@ -143,12 +143,12 @@ class HoiClipModel(PreTrainedModel):
         """
         if pixel_mask is None:
             pixel_mask = pixel_values.new_ones(pixel_values.shape[0], *pixel_values.shape[2:])
-        memory, positions, blocked = self.detector.encode(pixel_values, pixel_mask)
-        looks = {"memory": memory, "positions": positions, "blocked": blocked}
+        memory, positions, padding_mask = self.detector.encode(pixel_values, pixel_mask)
+        encoded = {"memory": memory, "positions": positions, "padding_mask": padding_mask}
         clip_tokens, clip_features = self._encode_with_clip(clip_pixel_values, learning=learning)
         if clip_tokens is not None and clip_features is not None:
-            looks |= {"clip_tokens": clip_tokens, "clip_features": clip_features}
-        return looks
+            encoded |= {"clip_tokens": clip_tokens, "clip_features": clip_features}
+        return encoded
 
     def forward(
         self,
@@ -158,7 +158,7 @@ class HoiClipModel(PreTrainedModel):
         labels: Sequence[dict[str, Tensor]] | None = None,
         output_attentions: bool = False,
         output_auxiliary: bool = False,
-        looks: dict[str, Tensor] | None = None,
+        encoded: dict[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> HoiClipOutput:
         """Images to pairs of boxes, object classes and interactions.
@@ -174,27 +174,27 @@ class HoiClipModel(PreTrainedModel):
                 columns) in a zero-shot setting.
             output_attentions: return the interaction decoder's attention maps.
             output_auxiliary: return every layer's predictions, as training does.
-            looks: what :meth:`look` returned for these images, instead of the images.
+            encoded: what :meth:`encode_images` returned for these images, instead of the images.
 
         Raises:
             ValueError: if CLIP's view is missing where it is needed.
         """
-        if looks is None:
+        if encoded is None:
             if pixel_values is None:
                 raise ValueError("pixel_values is missing: pass what HoiClipProcessor returns")
             learning = self.training or labels is not None
-            looks = self.look(pixel_values, pixel_mask, clip_pixel_values, learning)
-        memory, positions, blocked = looks["memory"], looks["positions"], looks["blocked"]
-        clip_tokens, clip_features = looks.get("clip_tokens"), looks.get("clip_features")
-        human, objects = self.detector.decode(memory, positions, blocked)  # 2 x (L, B, N, 256)
+            encoded = self.encode_images(pixel_values, pixel_mask, clip_pixel_values, learning)
+        memory, positions, padding_mask = encoded["memory"], encoded["positions"], encoded["padding_mask"]
+        clip_tokens, clip_features = encoded.get("clip_tokens"), encoded.get("clip_features")
+        human, objects = self.detector.decode(memory, positions, padding_mask)  # 2 x (L, B, N, 256)
 
         auxiliary = self.training or labels is not None or output_auxiliary
         attentions: dict[str, Any] = {}
         if isinstance(self.interaction_decoder, GenVlktDecoder):
-            features = self.interaction_decoder(human, objects, memory, positions, blocked)  # (L, B, N, D)
+            features = self.interaction_decoder(human, objects, memory, positions, padding_mask)  # (L, B, N, D)
         else:
             queries = self.interaction_decoder.queries(human, objects)  # (B, N, W)
-            streams = self.interaction_decoder.streams(clip_tokens, memory, blocked)
+            streams = self.interaction_decoder.streams(clip_tokens, memory, padding_mask)
             assert self.clip is not None
             features = self.clip.visual_projection(self.interaction_decoder(queries, streams))  # (L, B, N, D), Eq. 10
             if output_attentions:
@@ -276,7 +276,7 @@ class HoiClipModel(PreTrainedModel):
 
         Verbs the model was trained with keep their trained row; new ones get the difference between
         their sentences and those of their objects, Eq. 14 with CLIP's text tower.  Every sentence
-        is embedded once and remembered.
+        is embedded once and kept.
 
         Args:
             vocabulary: the new words (or a published name, or a YAML file).

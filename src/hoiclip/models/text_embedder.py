@@ -16,7 +16,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 
 class TextEmbedder:
-    """Sentences to unit-length rows; each sentence is embedded once and remembered.
+    """Sentences to unit-length rows; each sentence is embedded once and kept.
 
     Args:
         tokenizer: CLIP's tokenizer, or the folder or hub id it is loaded from at first use.
@@ -67,7 +67,7 @@ class TextEmbedder:
         return torch.stack([self._rows[s] for s in sentences])
 
     def forget(self) -> None:
-        """Drop remembered rows, for when the text tower changed."""
+        """Drop the kept rows, for when the text tower changed."""
         self._rows.clear()
 
     def save_tokenizer(self, folder: str | Path) -> None:

@@ -15,7 +15,7 @@ class Background:
     """What lies behind a scene.
 
     Attributes:
-        grid: rows of RGB colours; smoothly interpolated over the whole picture.
+        grid: rows of RGB colours; smoothly interpolated over the whole image.
         horizon: pixel y where the ground begins.
         ground: colour and shade of the ground, painted from the horizon down; None keeps the grid.
         clutter: primitives in pixels with RGB colours.
@@ -32,7 +32,7 @@ def _jitter(stream: RandomStream, colour: Colour, amount: int) -> Colour:
 
 
 def sample_background(stream: RandomStream, size: int) -> Background:
-    """A random place for a picture of ``size`` pixels."""
+    """A random place for an image of ``size`` pixels."""
     horizon = size * stream.uniform(0.35, 0.72)
     far, near = muted(stream), muted(stream)
     if stream.chance(0.4):  # blue sky over something green or sandy

@@ -1,4 +1,4 @@
-"""The playground as a dataset: (seed, index) -> picture and annotation, nothing on disk.
+"""The playground as a dataset: (seed, index) -> image and annotation, nothing on disk.
 
     scenes = PlaygroundDataset(seed=0, length=8000, split="train", vocabulary="playground_rf_uc")
     image, annotation = scenes[17]
@@ -107,7 +107,7 @@ class PlaygroundDataset(Sequence[tuple[Image.Image, AnnotatedImage]]):
         return self._annotate(self.scene(index), index)
 
     def scene(self, index: int) -> Scene:
-        """The description that picture and annotation come from."""
+        """The description that image and annotation come from."""
         if index < 0:
             index += self.length
         if not 0 <= index < self.length:
@@ -160,7 +160,7 @@ def crop_square(image: Image.Image, box: Box, margin: float = 0.2, size: int | N
     """A square cut around a box, without distortion.
 
     Args:
-        image: any picture.
+        image: any image.
         box: xyxy pixels; for a pair, the union of both boxes.
         margin: added on each side, as a fraction of the longer side.
         size: side of the result; None for that of the image's shorter side.

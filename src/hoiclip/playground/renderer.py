@@ -14,7 +14,7 @@ OVERSAMPLING = 3
 
 
 def render(scene: Scene) -> Image.Image:
-    """The picture of a scene, RGB, ``scene.size`` pixels wide and high."""
+    """The image of a scene, RGB, ``scene.size`` pixels wide and high."""
     canvas = _paint_background(scene)
     draw = ImageDraw.Draw(canvas)
     factor = float(OVERSAMPLING)

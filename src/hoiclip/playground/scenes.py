@@ -1,4 +1,4 @@
-"""What is where in one picture: groups of persons and things, placed before a background.
+"""What is where in one image: groups of persons and things, placed before a background.
 
 :func:`sample_scene` draws a scene with interactions, :func:`sample_still_life` one without (random
 poses, scattered things) for a detector that must not know relations yet.  A :class:`Scene` knows
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass
 class Placement:
-    """A group on the picture: pixel x = ``x + mirror * scale * gx``, pixel y = ``y - scale * gy``."""
+    """A group on the image: pixel x = ``x + mirror * scale * gx``, pixel y = ``y - scale * gy``."""
 
     parts: list[Part]
     x: float
@@ -55,14 +55,14 @@ class Placement:
 
 @dataclass
 class Scene:
-    """One picture, before it is painted.
+    """One image, before it is painted.
 
     Attributes:
         size: width and height in pixels.
         background: what lies behind.
         placements: in painting order.
         foreground: primitives in pixels that are painted last.
-        boxes: xyxy pixels inside the picture, of what is drawn of each person or thing, hidden or not.
+        boxes: xyxy pixels inside the image, of what is drawn of each person or thing, hidden or not.
         names: "person" or the name of the object, one per box.
         pairs: (human row, object row, verbs).
     """

@@ -1,7 +1,7 @@
-"""Pictures and the sentences that are true of them: what the mini CLIP is trained on.
+"""Images and the sentences that are true of them: what the mini CLIP is trained on.
 
-Of every scene come the whole picture, often a crop around one pair, now and then a crop around one
-person or thing.  Sentences are those of the vocabulary; a picture is compared with all of them, so
+Of every scene come the whole image, often a crop around one pair, now and then a crop around one
+person or thing.  Sentences are those of the vocabulary; an image is compared with all of them, so
 every step sees every class as a negative.  A crop is about the pair it was cut around: what a
 neighbour does in its corner is wrong.
 """
@@ -27,11 +27,11 @@ GRID = 8  # patches per side the dense labels are given for
 
 @dataclass
 class Sample:
-    """One picture with its sentences.
+    """One image with its sentences.
 
     Attributes:
         image: (size, size, 3) uint8.
-        target: (T,) float32, how much of the picture's meaning each sentence is; sums to 1.
+        target: (T,) float32, how much of the image's meaning each sentence is; sums to 1.
         banned: (T,) bool, sentences that are neither right nor wrong.
         dense: (GRID, GRID, C + V) uint8, objects and verbs whose boxes cover each patch centre.
         kind: "scene", "single" (a scene with one pair), "pair", "object" or "empty".

@@ -4,7 +4,7 @@
 
 Three aids make a DETR start within minutes.  They change nothing in what is saved: a dense class
 and box loss on encoder tokens, object queries that begin as sine codes of points spread over the
-picture, and further groups of queries that share the decoder (Group DETR).
+image, and further groups of queries that share the decoder (Group DETR).
 """
 
 from __future__ import annotations
@@ -375,8 +375,8 @@ def pretrain_detector(
     Args:
         out: folder; ``checkpoint.pt`` in it is working state.
         seed: of weights and scenes.
-        samples: pictures to see in all; the learning rate falls to its end over them.
-        batch: pictures per step.
+        samples: images to see in all; the learning rate falls to its end over them.
+        batch: images per step.
         lr, weight_decay: AdamW, gradient norm clipped to 1.
         groups: groups of queries in training; only the first is kept.
         dense_weight: of the loss on encoder tokens.

@@ -28,12 +28,12 @@ class Schedule:
     """How long a pretraining runs, and what it does on the way.
 
     Attributes:
-        samples: pictures to see in all; the learning rate falls to its end over them.
-        batch: pictures per step.
+        samples: images to see in all; the learning rate falls to its end over them.
+        batch: images per step.
         lr: the highest learning rate, reached after ``warmup`` steps.
         warmup: in steps.
-        measure_every, checkpoint_every: in pictures.
-        stop_after: pause at the first checkpoint with so many pictures, to go on another time, perhaps
+        measure_every, checkpoint_every: in images.
+        stop_after: pause at the first checkpoint with so many images, to go on another time, perhaps
             to another end.
     """
 
@@ -51,7 +51,7 @@ class Schedule:
         return self.samples // self.batch
 
     def due(self, step: int, every: int) -> bool:
-        """Whether something done once in ``every`` pictures is done after this step."""
+        """Whether something done once in ``every`` images is done after this step."""
         return step % max(1, every // self.batch) == 0 or step == self.steps
 
 
@@ -67,7 +67,7 @@ class Pretraining:
 
     Attributes:
         step: made so far.
-        history: every measurement with the number of pictures seen.
+        history: every measurement with the number of images seen.
 
     Raises:
         HoiError: if the checkpoint there cannot be read.
@@ -95,7 +95,7 @@ class Pretraining:
 
     @property
     def samples(self) -> int:
-        """Pictures seen so far."""
+        """Images seen so far."""
         return self.step * self.schedule.batch
 
     def run(

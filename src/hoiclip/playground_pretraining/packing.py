@@ -68,7 +68,7 @@ def pack(run: Path, out: Path) -> None:
         raise HoiError(f"{run}: holds no finished run; give the folder of hoiclip train")
     experiment = load_experiment(run / "config.yaml")
     log = [record for _, record in read_log(run / "log.jsonl")]
-    judged = [{k.removeprefix("eval_"): v for k, v in r.items()} for r in log if "eval_full" in r]
+    evaluated = [{k.removeprefix("eval_"): v for k, v in r.items()} for r in log if "eval_full" in r]
     model = HoiClipModel.from_pretrained(run, dtype=torch.float32)
     model.config.tokenizer = "playground"  # it lies beside the model; a path of this machine helps nobody
     save_model(model, out)
@@ -79,7 +79,7 @@ def pack(run: Path, out: Path) -> None:
         command=f"hoiclip train playground --seed {experiment.seed}",
         seed=experiment.seed,
         options=yaml.safe_load(experiment.to_yaml()),
-        metrics=judged[-1] if judged else {},
+        metrics=evaluated[-1] if evaluated else {},
         held_out=f"mAP on {experiment.data.evaluation_images} uniform validation scenes of seed {experiment.data.seed}",
-        history=judged,
+        history=evaluated,
     )

@@ -44,10 +44,10 @@ def verb_groups(
         if cell.row == "100 %" and runs:
             aps = np.array([[np.nan if c["ap"] is None else c["ap"] for c in run["classes"]] for run in runs])
             per_class = aps.mean(axis=0)
-            judged = ~np.isnan(per_class)
-            sums = np.bincount(verb_of[judged], per_class[judged], len(counts))
+            evaluated = ~np.isnan(per_class)
+            sums = np.bincount(verb_of[evaluated], per_class[evaluated], len(counts))
             with np.errstate(invalid="ignore"):
-                scores[cell.method] = sums / np.bincount(verb_of[judged], minlength=len(counts))
+                scores[cell.method] = sums / np.bincount(verb_of[evaluated], minlength=len(counts))
     order = np.argsort(counts, kind="stable")
     groups = []
     for members in np.array_split(order, min(GROUPS, len(order))):
@@ -64,7 +64,7 @@ def verb_groups(
 
 
 def verb_instances(samples: Any, vocabulary: HoiVocabulary) -> np.ndarray:
-    """(V,) annotated pairs of each verb, without opening a picture where that can be avoided."""
+    """(V,) annotated pairs of each verb, without opening an image where that can be avoided."""
     if hasattr(samples, "annotations"):
         annotations = samples.annotations
     elif hasattr(samples, "annotation"):

@@ -1,4 +1,4 @@
-"""The paper's tables as pictures: ours solid with error bars, the paper's dashed.
+"""The paper's tables as images: ours solid with error bars, the paper's dashed.
 
 On HICO-DET both stand in one panel; the playground's numbers live on another scale, so there the
 paper gets panels of its own below ours.

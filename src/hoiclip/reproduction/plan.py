@@ -53,12 +53,12 @@ def reproduce(
     options: Sequence[str] = (),
     jobs: int = 1,
 ) -> Path | None:
-    """Train and judge all that a table of the paper needs, and write it.
+    """Train and evaluate all that a table of the paper needs, and write it.
 
     Args:
         name: ``table1``, ``table2``, ``table5``, ``table6``, ``table7`` or ``figure1``.
         dataset: ``playground`` or ``hicodet``.
-        seeds: of fresh weights and the order of the pictures; which pictures there are stays the same.
+        seeds: of fresh weights and the order of the images; which images there are stays the same.
         out: folder shared by all tables; ``reproduction/<dataset>`` by default.
         options: of every experiment, as on the command line; those that make a line of the table win.
         jobs: runs at once, each in a process of its own with its share of the cores, or one of the GPUs.
@@ -177,9 +177,9 @@ class Plan:
 
     def _notes(self) -> str:
         verbs = self.runs[0].experiment.verbs
-        said = f"Verb vectors: `{verbs.source}`"
-        said += ", several methods." if self.table.name == "table6" else f", `{verbs.method}`."
-        return f"{said} Options: `{' '.join(self.options)}`." if self.options else said
+        note = f"Verb vectors: `{verbs.source}`"
+        note += ", several methods." if self.table.name == "table6" else f", `{verbs.method}`."
+        return f"{note} Options: `{' '.join(self.options)}`." if self.options else note
 
 
 def _cell_dict(cell: Cell, metrics: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def cell_experiment(cell: Cell, options: Sequence[str] = (), split: str = "test"
     if experiment.data.source == "playground":
         experiment.data.evaluation_split = experiment.data.evaluation_split or split
     elif split == "validation" and not experiment.data.hold_out:
-        raise HoiError("a choice is judged on held-out training pictures: give --data.hold_out a share")
+        raise HoiError("a choice is evaluated on held-out training images: give --data.hold_out a share")
     experiment.train.resume, experiment.name = True, name
     return experiment
 

@@ -1,7 +1,7 @@
-"""Runs that can be left at any moment: trained to the end, judged, several at once, none twice.
+"""Runs that can be left at any moment: trained to the end, evaluated, several at once, none twice.
 
 A run's folder is what ``hoiclip train`` leaves, without its checkpoints, and with ``trained.json`` once
-it is complete and ``test.json`` or ``validation.json`` once it is judged.
+it is complete and ``test.json`` or ``validation.json`` once it is evaluated.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Run:
 
     Attributes:
         experiment: what to train; its ``out`` is the run's folder.
-        split: what to judge it on, ``test`` or ``validation``.
-        top_ks: every K of the training-free enhancement to judge it with, 0 for none.
+        split: what to evaluate it on, ``test`` or ``validation``.
+        top_ks: every K of the training-free enhancement to evaluate it with, 0 for none.
     """
 
     experiment: Experiment
@@ -69,7 +69,7 @@ class Run:
         return (self.folder / TRAINED).is_file()
 
     @property
-    def judged_on(self) -> dict[str, Any]:
+    def evaluated_on(self) -> dict[str, Any]:
         """What decides the numbers besides the weights."""
         data = self.experiment.data
         return {
@@ -85,7 +85,7 @@ class Run:
         if not self.trained or not file.is_file():
             return {}
         stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["judged_on"] != self.judged_on:
+        if stored["judged_on"] != self.evaluated_on:
             return {}
         return {int(k): result for k, result in stored["by_top_k"].items()}
 
@@ -147,7 +147,7 @@ def _deciding(experiment: Experiment) -> dict[str, Any]:
 
 
 def make_run(run: Run, *, patient: bool = False) -> Outcome:
-    """Train what is not trained, judge what is not judged.
+    """Train what is not trained, evaluate what is not evaluated.
 
     Args:
         run: what to do.
@@ -165,7 +165,7 @@ def make_run(run: Run, *, patient: bool = False) -> Outcome:
         refuse_other_options(run)
         if not run.trained:
             run_experiment(run.experiment)
-            gc.collect()  # Trainer holds itself, and all that the run remembered, in a circle
+            gc.collect()  # Trainer holds itself, and all that the run kept, in a circle
             if not (run.folder / "model.safetensors").is_file():
                 return Outcome("stopped")
             record = {"seconds_since_last_start": round(time.monotonic() - started)}
@@ -176,7 +176,7 @@ def make_run(run: Run, *, patient: bool = False) -> Outcome:
         missing = [k for k in run.top_ks if k not in known]
         if missing:
             known |= evaluate_run(run, missing)
-            content = {"judged_on": run.judged_on, "by_top_k": {str(k): known[k] for k in sorted(known)}}
+            content = {"judged_on": run.evaluated_on, "by_top_k": {str(k): known[k] for k in sorted(known)}}
             write_text_atomic(run.folder / f"{run.split}.json", json.dumps(content, ensure_ascii=False) + "\n")
     return Outcome("done", time.monotonic() - started)
 

@@ -25,7 +25,7 @@ DATASETS = ("playground", "hicodet")
 METRICS = {"full": "Full", "rare": "Rare", "non_rare": "Non-rare", "unseen": "Unseen", "seen": "Seen"}
 CONTROL = "learned classifier"  # ours, not the paper's: knows no words, so nothing of unseen classes
 PAPER_FILE = ASSETS / "paper_tables.json"
-VALIDATION_SHARE = 0.1  # of HICO-DET's training pictures; the playground draws validation scenes of its own
+VALIDATION_SHARE = 0.1  # of HICO-DET's training images; the playground draws validation scenes of its own
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def _paper() -> dict[str, Any]:
 
 
 def _cell(table: str, dataset: str, method: str, row: str, paper: tuple[tuple[str, float], ...]) -> Cell:
-    rival = "gen_vlkt" if dataset == "hicodet" else f"{dataset}_gen_vlkt"
+    baseline = "gen_vlkt" if dataset == "hicodet" else f"{dataset}_gen_vlkt"
     config, options, top_k = dataset, [], "own"  # type: str, list[tuple[str, Any]], Any
     if method == "GEN-VLKT":
-        config, top_k = rival, 0
+        config, top_k = baseline, 0
     if table in ("table1", "figure1"):
         options = [("data.fraction", float(row.removesuffix(" %")) / 100)]
     elif table == "table2":

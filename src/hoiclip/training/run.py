@@ -71,12 +71,12 @@ def run_experiment(experiment: Experiment) -> Path:
     freeze(model, experiment.train.freeze)
     if arguments.process_index == 0:
         experiment.save(out / "config.yaml")
-    pictures = training_dataset(experiment, data, processor.clip_size)
+    images = training_dataset(experiment, data, processor.clip_size)
     if experiment.train.precision == "bf16" and arguments.device.type == "cpu":
         model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
-    samples: Any = pictures
+    samples: Any = images
     if experiment.train.cache_features:
-        samples = CachedFeatures(pictures, model, arguments)
+        samples = CachedFeatures(images, model, arguments)
         arguments.dataloader_num_workers = 0  # nothing is left to load
         arguments.dataloader_persistent_workers, arguments.dataloader_prefetch_factor = False, None
     trainer = HoiTrainer(
@@ -147,7 +147,7 @@ def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> H
 
 
 def evaluation_set(experiment: Experiment, data: RunData, processor: HoiClipProcessor) -> EvaluationSet | None:
-    """What the model is judged on while it learns."""
+    """What the model is evaluated on while it learns."""
     if data.evaluation is None:
         return None
     samples, annotations = data.evaluation

@@ -1,4 +1,4 @@
-"""What a verb looks like: visual semantic arithmetic over a data set (paper section 3.3).
+"""Visual semantic arithmetic over a data set (paper section 3.3).
 
     hoiclip verbs hicodet --out verbs.safetensors
 
@@ -38,7 +38,7 @@ from hoiclip.models.modeling import HoiClipModel
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 Method = Literal["arithmetic", "average"]
-SAVE_EVERY = 500  # pictures between two saves of unfinished work
+SAVE_EVERY = 500  # images between two saves of unfinished work
 
 
 @dataclass
@@ -49,7 +49,7 @@ class RegionSums:
         interactions, objects: (K, D), (C, D) sums of f(R).
         persons: (D,) sum over all human boxes of pairs.
         interaction_counts, object_counts, person_count: how many regions, (K,), (C,), (1,).
-        images: how many pictures were looked at.
+        images: how many images were looked at.
     """
 
     interactions: Tensor
@@ -88,7 +88,7 @@ def sum_regions(
     """Look at every object and every pair of a data set.
 
     Args:
-        samples: (picture, annotation) by index.
+        samples: (image, annotation) by index.
         vocabulary: what the ids of the annotations mean.
         clip: its image tower and projection are used (Eq. 11).
         clip_view: a crop to (3, s, s).
@@ -97,7 +97,7 @@ def sum_regions(
         progress: show a bar.
     """
     sums = RegionSums.empty(vocabulary, clip.config.projection_dim)
-    who = {"pictures": str(len(samples)), "vocabulary": _fingerprint(vocabulary)}
+    who = {"images": str(len(samples)), "vocabulary": _fingerprint(vocabulary)}
     if unfinished is not None:
         sums = _read_unfinished(unfinished, sums, who)
     done = int(sums.images)
@@ -105,9 +105,9 @@ def sum_regions(
     for index in tqdm(
         range(done, len(samples)), desc="verbs", unit="img", initial=done, total=len(samples), disable=not progress
     ):
-        picture, annotation = samples[index]
-        regions += [(clip_view(crop), kind, ids) for crop, kind, ids in image_regions(picture, annotation)]
-        # whole pictures only, so that unfinished work can say how many it holds
+        image, annotation = samples[index]
+        regions += [(clip_view(crop), kind, ids) for crop, kind, ids in image_regions(image, annotation)]
+        # whole images only, so that unfinished work can say how many it holds
         if len(regions) >= batch_size or index == len(samples) - 1:
             _add(sums, regions, clip, batch_size)
             regions.clear()
@@ -119,10 +119,10 @@ def sum_regions(
     return sums
 
 
-def image_regions(picture: Image.Image, annotation: AnnotatedImage) -> Iterator[tuple[Image.Image, str, np.ndarray]]:
-    """The crops of one picture: (crop, "object" | "interaction" | "person", ids it counts for)."""
+def image_regions(image: Image.Image, annotation: AnnotatedImage) -> Iterator[tuple[Image.Image, str, np.ndarray]]:
+    """The crops of one image: (crop, "object" | "interaction" | "person", ids it counts for)."""
     for box, object_id in zip(annotation.boxes, annotation.object_ids, strict=True):
-        yield picture.crop(_pixels(box, picture)), "object", np.array([object_id])
+        yield image.crop(_pixels(box, image)), "object", np.array([object_id])
     known = annotation.hoi_ids >= 0
     pairs, row = np.unique(annotation.pairs[known], axis=0, return_inverse=True)
     for i, (human, thing) in enumerate(pairs):
@@ -130,17 +130,17 @@ def image_regions(picture: Image.Image, annotation: AnnotatedImage) -> Iterator[
         if thing >= 0:
             other = annotation.boxes[thing]
             box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
-        yield picture.crop(_pixels(box, picture)), "interaction", annotation.hoi_ids[known][row.reshape(-1) == i]
+        yield image.crop(_pixels(box, image)), "interaction", annotation.hoi_ids[known][row.reshape(-1) == i]
     for human in np.unique(pairs[:, 0]):
-        yield picture.crop(_pixels(annotation.boxes[human], picture)), "person", np.zeros(1, dtype=np.int64)
+        yield image.crop(_pixels(annotation.boxes[human], image)), "person", np.zeros(1, dtype=np.int64)
 
 
-def _pixels(box: np.ndarray, picture: Image.Image) -> tuple[int, int, int, int]:
-    """The whole pixels a box covers inside the picture, at least one."""
+def _pixels(box: np.ndarray, image: Image.Image) -> tuple[int, int, int, int]:
+    """The whole pixels a box covers inside the image, at least one."""
     x1, y1 = (int(np.floor(v)) for v in box[:2])
     x2, y2 = (int(np.ceil(v)) for v in box[2:])
-    x1, y1 = min(max(x1, 0), picture.width - 1), min(max(y1, 0), picture.height - 1)
-    return x1, y1, max(min(x2, picture.width), x1 + 1), max(min(y2, picture.height), y1 + 1)
+    x1, y1 = min(max(x1, 0), image.width - 1), min(max(y1, 0), image.height - 1)
+    return x1, y1, max(min(x2, image.width), x1 + 1), max(min(y2, image.height), y1 + 1)
 
 
 @torch.no_grad()
@@ -207,7 +207,7 @@ def save_verbs(
         rows: (V, D); stored as float32.
         seen: (V,) which verbs were seen.
         vocabulary: whose verbs.
-        provenance: plain values: method, source, data set, CLIP, number of pictures and regions.
+        provenance: plain values: method, source, data set, CLIP, number of images and regions.
     """
     metadata = {"verbs": json.dumps(vocabulary.verbs), "provenance": json.dumps(provenance)}
     with atomic_path(path) as temporary:

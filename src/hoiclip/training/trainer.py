@@ -44,7 +44,7 @@ class HoiTrainer(Trainer):
         train_dataset: items with ``pixel_values``, ``clip_pixel_values``, ``labels``, ``file_name``.
         collate: items to a batch that names its ``file_names``.
         schedule: learning rates, when to evaluate and save.
-        evaluation: what to judge the model on, or None.
+        evaluation: what to evaluate the model on, or None.
         processor: saved with every model.
     """
 
@@ -111,7 +111,7 @@ class HoiTrainer(Trainer):
         """Loss of one batch.
 
         Raises:
-            HoiError: if it is not finite; the message names the pictures and the saved reproduction.
+            HoiError: if it is not finite; the message names the images and the saved reproduction.
         """
         file_names = inputs.get("file_names", [])
         batch = {name: value for name, value in inputs.items() if name != "file_names"}
@@ -154,7 +154,7 @@ class HoiTrainer(Trainer):
     def evaluate(  # type: ignore[override]
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Detect on every picture once, over all processes, and judge; keeps the best model.
+        """Detect on every image once, over all processes, and evaluate; keeps the best model.
 
         Returns:
             Metrics by name with the prefix; empty when the run was asked to stop meanwhile.

@@ -45,7 +45,7 @@ def start_verbs(experiment: Experiment, data: RunData, model: HoiClipModel, out:
 
 
 def make_verbs(experiment: Experiment, data: RunData, clip: Any, path: Path) -> None:
-    """Visual semantic arithmetic over the training pictures, into a file."""
+    """Visual semantic arithmetic over the training images, into a file."""
     options, vocabulary = experiment.verbs, data.vocabulary
     samples = data.everything if options.source == "paper" else data.train
     if options.images is not None and len(samples) > options.images:
@@ -96,11 +96,11 @@ def extract_verbs(config: str | Path, overrides: Sequence[str] = (), out: str | 
         The file's path.
 
     Raises:
-        HoiError: as :func:`train`, or if the method needs no pictures.
+        HoiError: as :func:`train`, or if the method needs no images.
     """
     experiment = load_experiment(config, overrides)
     if experiment.verbs.method not in ("arithmetic", "average"):
-        raise HoiError(f"verbs.method {experiment.verbs.method!r} needs no pictures: there is nothing to make")
+        raise HoiError(f"verbs.method {experiment.verbs.method!r} needs no images: there is nothing to make")
     path = Path(out) if out is not None else Path(experiment.out) / VERB_FILE
     make_verbs(experiment, open_run_data(experiment), load_clip(part_source(experiment.model.clip, "clip")), path)
     return path

@@ -1,4 +1,4 @@
-"""Pictures for people: boxes, the link between them, and what is going on."""
+"""Images for people: boxes, the link between them, and what is going on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Smaller pictures are enlarged, or their labels would hide them.
+# Smaller images are enlarged, or their labels would hide them.
 READABLE_SIDE, LONGEST_SIDE = 400, 1300
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
 
 
 class DrawnPair(NamedTuple):
-    """One person and one object (None where there is none), xyxy pixels, and what is said of them."""
+    """One person and one object (None where there is none), xyxy pixels, and the labels beside them."""
 
     human: Box
     object: Box | None
@@ -57,7 +57,7 @@ def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence
 
 
 def enlargement(size: tuple[int, int]) -> int:
-    """By how much the drawing of a (width, height) picture is larger than the picture."""
+    """By how much the drawing of a (width, height) image is larger than the image."""
     return max(1, min(-(-READABLE_SIDE // min(size)), LONGEST_SIDE // max(size)))
 
 
@@ -114,7 +114,7 @@ def _dashed(draw: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> 
 
 
 def _inside(box: Sequence[float], size: tuple[int, int], factor: int) -> Box:
-    """A box of the (width, height) picture in pixels of its enlarged drawing."""
+    """A box of the (width, height) image in pixels of its enlarged drawing."""
     width, height = size[0] * factor, size[1] * factor
     x0, x1 = sorted(min(max(float(x) * factor, 0.0), width - 1.0) for x in (box[0], box[2]))
     y0, y1 = sorted(min(max(float(y) * factor, 0.0), height - 1.0) for y in (box[1], box[3]))
