@@ -3,38 +3,45 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+CORE := $(VENV)/.core
+DEV := $(VENV)/.dev
 
 .PHONY: demo test test-all lint format bench clean
 
-$(STAMP): pyproject.toml constraints.txt
+# what users have; torch comes first, so that the constraint decides which build of it
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hoiclip needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+# the other backends, the tests and the linters besides
+$(DEV): $(CORE)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(STAMP)
+demo: $(CORE)
 	$(BIN)/hoiclip demo
 
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/pytest -m 'not slow'
 
-test-all: $(STAMP)
+test-all: $(DEV)
 	$(BIN)/pytest
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell src tests docs README.md CONTRIBUTING.md CHANGELOG.md
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+bench: $(DEV)
 	$(BIN)/hoiclip bench $(addprefix --model ,$(MODEL)) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
 	for table in benchmarks/*.py; do $(BIN)/python $$table || exit 1; done
 
