@@ -21,7 +21,7 @@ from hoiclip.errors import HoiError
 from hoiclip.experiments.data import SHIPPED_PARTS
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.reproduction import plan as reproduce
-from hoiclip.reproduction import run_queue as runs
+from hoiclip.reproduction import run_queue, runs
 from hoiclip.reproduction.figure1 import render_groups, verb_groups
 from hoiclip.reproduction.figures import draw_table, panels_of
 from hoiclip.reproduction.plan import Plan, cell_experiment
@@ -169,8 +169,8 @@ def test_another_process_at_work_on_a_run_is_left_alone(
         tried.append(patient)
         return runs.Outcome("done" if patient or len(tried) > 1 else "busy")
 
-    monkeypatch.setattr(runs, "make_run", make_run)
-    assert [outcome.state for _, outcome in runs.run_all([run, run], jobs=1)] == ["done", "done"]
+    monkeypatch.setattr(run_queue, "make_run", make_run)
+    assert [outcome.state for _, outcome in run_queue.run_all([run, run], jobs=1)] == ["done", "done"]
     assert tried == [False, False, True]
 
 

@@ -32,7 +32,8 @@ from hoiclip.experiments.options import Experiment
 from hoiclip.files import write_text_atomic
 from hoiclip.reproduction.figure1 import render_groups, verb_groups
 from hoiclip.reproduction.figures import draw_table
-from hoiclip.reproduction.run_queue import Run, refuse_other_options, run_all
+from hoiclip.reproduction.run_queue import run_all
+from hoiclip.reproduction.runs import Run, refuse_other_options
 from hoiclip.reproduction.tables import (
     Cell,
     PaperTable,

@@ -1,223 +1,31 @@
-"""Runs that can be left at any moment: trained to the end, evaluated, several at once, none twice.
-
-A run's folder is what ``hoiclip train`` leaves, without its checkpoints, and with ``trained.json`` once
-it is complete and ``test.json`` or ``validation.json`` once it is evaluated.
-"""
+"""Several runs at once, each in a process of its own: ``python -m hoiclip.reproduction.run_queue`` makes one."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import gc
 import json
-import multiprocessing
 import os
-import shutil
+import pickle
+import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any
-
-from transformers.utils import logging as transformers_logging
 
 from hoiclip.errors import HoiError
-from hoiclip.evaluation.reports import result_dict
-from hoiclip.experiments.loading import load_experiment
-from hoiclip.experiments.options import Experiment
-from hoiclip.files import write_text_atomic
-
-TRAINED = "trained.json"
-
-
-# options that leave the trained weights as they are
-IRRELEVANT_OPTIONS = {
-    "": {"name", "out"},
-    "data": {"root", "workers", "evaluation_split", "evaluation_images"},
-    "model": {"zero_shot_top_k"},
-    "train": {"resume", "cpu", "progress", "log_every", "checkpoint_every", "checkpoint_every_steps",
-              "keep_checkpoints", "compile", "gradient_checkpointing"},
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Run:
-    """Weights that one or several lines of a table ask for.
-
-    Attributes:
-        experiment: what to train; its ``out`` is the run's folder.
-        split: what to evaluate it on, ``test`` or ``validation``.
-        top_ks: every K of the training-free enhancement to evaluate it with, 0 for none.
-    """
-
-    experiment: Experiment
-    split: str
-    top_ks: tuple[int, ...]
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return Path(self.experiment.out)
-
-    @property
-    def trained(self) -> bool:
-        """Whether nothing is left to train."""
-        return (self.folder / TRAINED).is_file()
-
-    @property
-    def evaluated_on(self) -> dict[str, Any]:
-        """What decides the numbers besides the weights."""
-        data = self.experiment.data
-        return {
-            "split": self.split,
-            "images": data.evaluation_images,
-            "seed": data.seed,
-            "view": [data.shorter, data.longest],
-        }
-
-    def results(self) -> dict[int, dict[str, Any]]:
-        """The evaluations there are by K, as :func:`hoiclip.evaluation.result_dict` makes them."""
-        file = self.folder / f"{self.split}.json"
-        if not self.trained or not file.is_file():
-            return {}
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["judged_on"] != self.evaluated_on:
-            return {}
-        return {int(k): result for k, result in stored["by_top_k"].items()}
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return set(self.top_ks) <= set(self.results())
-
-    @property
-    def cost(self) -> float:
-        """Work that is left, in whole trainings."""
-        if self.finished:
-            return 0.0
-        if self.trained:
-            return 0.02
-        return self.experiment.data.fraction if self.experiment.train.max_steps is None else 1.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far a run came: ``done``, ``stopped`` (asked to end), ``busy`` (another process has it), ``failed``."""
-
-    state: str
-    seconds: float = 0.0
-    message: str = ""
-
-
-def refuse_other_options(run: Run) -> None:
-    """Keep runs of different options apart.
-
-    Raises:
-        HoiError: if the run's folder was trained, or begun, with options that give other weights.
-    """
-    file = run.folder / "config.yaml"
-    if not file.is_file():
-        return
-    before, now = _deciding(load_experiment(file)), _deciding(run.experiment)
-    for name, value in now.items():
-        if before[name] != value:
-            raise HoiError(
-                f"{run.folder}: was trained with {name} {before[name]}, not {value}; "
-                "choose another --out, or delete that folder to train it anew"
-            )
-
-
-def _deciding(experiment: Experiment) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, value in dataclasses.asdict(experiment).items():
-        if name == "evaluation":
-            continue
-        if isinstance(value, dict):
-            options |= {f"{name}.{n}": v for n, v in value.items() if n not in IRRELEVANT_OPTIONS.get(name, ())}
-        elif name not in IRRELEVANT_OPTIONS[""]:
-            options[name] = value
-    return options
-
-
-# --- one run ---------------------------------------------------------------------------------------
-
-
-def make_run(run: Run, *, patient: bool = False) -> Outcome:
-    """Train what is not trained, evaluate what is not evaluated.
-
-    Args:
-        run: what to do.
-        patient: wait where another process is at work on the same run, instead of leaving it to that.
-
-    Raises:
-        HoiError: as ``hoiclip train`` and ``hoiclip evaluate``.
-    """
-    from hoiclip.training.run import run_experiment
-
-    started = time.monotonic()
-    with _claimed(run.folder, patient) as mine:
-        if not mine:
-            return Outcome("busy")
-        refuse_other_options(run)
-        if not run.trained:
-            run_experiment(run.experiment)
-            gc.collect()  # Trainer holds itself, and all that the run kept, in a circle
-            if not (run.folder / "model.safetensors").is_file():
-                return Outcome("stopped")
-            record = {"seconds_since_last_start": round(time.monotonic() - started)}
-            write_text_atomic(run.folder / TRAINED, json.dumps(record) + "\n")
-        for checkpoint in run.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        known = run.results()
-        missing = [k for k in run.top_ks if k not in known]
-        if missing:
-            known |= evaluate_run(run, missing)
-            content = {"judged_on": run.evaluated_on, "by_top_k": {str(k): known[k] for k in sorted(known)}}
-            write_text_atomic(run.folder / f"{run.split}.json", json.dumps(content, ensure_ascii=False) + "\n")
-    return Outcome("done", time.monotonic() - started)
-
-
-def evaluate_run(run: Run, top_ks: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Evaluate the final weights of a trained run, by the protocol of the paper's authors."""
-    from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
-    from hoiclip.inference.detector import load
-
-    experiment = replace(run.experiment, evaluation=replace(run.experiment.evaluation, protocol="hoiclip"))
-    detector = load(run.folder, device="cpu" if experiment.train.cpu else None)
-    if set(top_ks) != {0}:
-        swept = sweep_top_k(experiment, detector, top_ks)
-        return {k: result_dict(result) for k, result in zip(top_ks, swept.values(), strict=True)}
-    plain = replace(experiment, model=replace(experiment.model, zero_shot_top_k=None))
-    return {0: result_dict(evaluate_model(plain, detector, progress=experiment.train.progress)["hoiclip"])}
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, patient: bool) -> Iterator[bool]:
-    """Hold a run for this process; the system lets go of it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: one command at a time, please
-        yield True
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".claimed").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-# --- many runs -------------------------------------------------------------------------------------
+from hoiclip.reproduction.runs import Outcome, Run, make_run
 
 
 def run_all(runs: Sequence[Run], jobs: int) -> Generator[tuple[Run, Outcome], None, None]:
-    """Make all runs, ``jobs`` at once; those that another command is busy with come last."""
+    """Make all runs, ``jobs`` at once; those that another command is busy with come last.
+
+    Closing the generator asks the runs at work to end; each saves a checkpoint first.
+    """
     make = _one_by_one if jobs == 1 else partial(_side_by_side, jobs=jobs)
     busy: list[Run] = []
     for patient in (False, True):
@@ -235,69 +43,42 @@ def _one_by_one(runs: Sequence[Run], patient: bool) -> Generator[tuple[Run, Outc
 
 
 def _side_by_side(runs: Sequence[Run], patient: bool, jobs: int) -> Generator[tuple[Run, Outcome], None, None]:
-    context = multiprocessing.get_context("spawn")
-    queue = list(runs)
-    working: dict[Connection, Run] = {}
-    workers: dict[Connection, Any] = {}
-    try:
-        for slot in range(min(jobs, len(queue))):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, patient, os.getpid()))
-            with _environment(_share(slot, jobs)):
-                process.start()
-            theirs.close()
-            workers[ours] = process
-            working[ours] = queue.pop(0)
-            ours.send(working[ours])
-        while working:
-            ready = wait(list(working))
-            for worker in [w for w in working if w in ready]:
-                run = working.pop(worker)
-                try:
-                    outcome = worker.recv()
-                except (EOFError, ConnectionError):
-                    workers[worker].join()
-                    outcome = Outcome("failed", message=_death(run, workers[worker].exitcode))
-                if outcome.state in ("done", "busy") and queue:
-                    working[worker] = queue.pop(0)
-                    worker.send(working[worker])
-                yield run, outcome
-    finally:
-        for worker, process in workers.items():
-            if worker in working:  # asked so, it saves a checkpoint
+    slots: queue.SimpleQueue[int] = queue.SimpleQueue()  # which share of the machine is free
+    for slot in range(jobs):
+        slots.put(slot)
+    at_work: dict[int, subprocess.Popen[bytes]] = {}
+    closing = threading.Event()
+
+    def make(run: Run) -> Outcome:
+        slot = slots.get()
+        command = [sys.executable, "-m", "hoiclip.reproduction.run_queue"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, env={**os.environ, **_share(slot, jobs)}, **pipes) as process:  # type: ignore[call-overload]
+            at_work[slot] = process
+            if closing.is_set():  # asked between the submission and now
                 process.terminate()
-            worker.close()
-        for process in workers.values():
-            process.join()
+            printed, _ = process.communicate(pickle.dumps((run, patient, os.getpid())))
+        del at_work[slot]
+        slots.put(slot)
+        if process.returncode:
+            return Outcome("failed", message=_death(run, process.returncode))
+        return Outcome(**json.loads(printed.splitlines()[-1]))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(make, run): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            closing.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(at_work.values()):
+                process.terminate()
 
 
-def _death(run: Run, code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+def _death(run: Run, code: int) -> str:
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"{run.folder}: its process ended with {how}; the same command goes on, with fewer --jobs if memory ran out"
-
-
-def _work(tasks: Connection, patient: bool, parent: int) -> None:
-    """What a process of its own does: one run after the other, as they are handed in."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked, and ends its children
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent is no more
-        while True:
-            run: Run = tasks.recv()
-            run.experiment.train.progress = False
-            try:
-                outcome = make_run(run, patient=patient)
-            except HoiError as error:
-                outcome = Outcome("failed", message=str(error))
-            tasks.send(outcome)
-
-
-def _end_with(parent: int) -> None:
-    """Ask this process to end, checkpoint saved, when its parent is no more."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _share(slot: int, jobs: int) -> dict[str, str]:
@@ -314,12 +95,32 @@ def _share(slot: int, jobs: int) -> dict[str, str]:
     return share
 
 
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+# --- the process of one run ------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Make the run that comes in through standard input; the outcome is the last line printed."""
+    from transformers.utils import logging
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked, and ends its children
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    run, patient, parent = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    run.experiment.train.progress = False
     try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        outcome = make_run(run, patient=patient)
+    except HoiError as error:
+        outcome = Outcome("failed", message=str(error))
+    print(f"\n{json.dumps(asdict(outcome))}")
+
+
+def _end_with(parent: int) -> None:
+    """Ask this process to end, checkpoint saved, when its parent is no more."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()
