@@ -26,7 +26,7 @@ from hoiclip.training.optimization import optimizer_groups
 
 pytestmark = pytest.mark.slow
 
-MODEL = Path(__file__).resolve().parents[2] / "shared" / "golden" / "model"
+MODEL = Path(__file__).resolve().parents[3] / "shared" / "golden" / "model"
 CONFIGS = ("hico", "hico_rf_uc", "vcoco")
 
 

@@ -30,7 +30,7 @@ from hoiclip.errors import HoiError
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = ((1, 64, 90), (2, 96, 128), (1, 112, 70), (1, 64, 90))
 
 
