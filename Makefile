@@ -35,6 +35,7 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/codespell src tests docs README.md CONTRIBUTING.md CHANGELOG.md
 
 format: $(DEV)

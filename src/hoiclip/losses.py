@@ -243,6 +243,7 @@ class HoiCriterion(nn.Module):
 
     def _distillation(self, out: PairPredictions, clip_features: Tensor) -> Tensor:
         """GEN-VLKT's mimic loss (L,): the mean query should look like CLIP's view of the image."""
+        assert out.interaction_features is not None
         features = torch.stack(
             [*(layer["interaction_features"] for layer in out.auxiliary_outputs or []), out.interaction_features]
         )

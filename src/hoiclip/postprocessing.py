@@ -141,9 +141,13 @@ def _by_image(
     results = []
     for i in range(len(bounds) - 1):
         # without the copy one kept image would hold its whole batch in memory
-        *found, probabilities = (column[bounds[i] : bounds[i + 1]].copy() for column in columns)
+        human, object_, object_ids, verb_ids, hoi_ids, scores, probabilities = (
+            column[bounds[i] : bounds[i + 1]].copy() for column in columns
+        )
         size = None if image_sizes is None else image_sizes[i]
-        results.append(Detections(*found, vocabulary, size, probabilities))
+        results.append(
+            Detections(human, object_, object_ids, verb_ids, hoi_ids, scores, vocabulary, size, probabilities)
+        )
     return results
 
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib

@@ -189,7 +189,8 @@ def load_vcoco_ground_truth(
         HoiError: unreadable file, unknown action, or an id that the instances do not have.
     """
     where = f"{vcoco}" if isinstance(vcoco, (str, Path)) else "V-COCO annotation"
-    actions, coco = (parse_json(read_json_text(s), s) if isinstance(s, (str, Path)) else s for s in (vcoco, instances))
+    actions: Any = parse_json(read_json_text(vcoco), vcoco) if isinstance(vcoco, (str, Path)) else vcoco
+    coco: Any = parse_json(read_json_text(instances), instances) if isinstance(instances, (str, Path)) else instances
     wanted = read_ids(ids) if isinstance(ids, (str, Path)) else ids
     if wanted is None:
         wanted = labelled_images(actions, where)

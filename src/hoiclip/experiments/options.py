@@ -217,9 +217,9 @@ class Experiment:
 @cache
 def option_sentences(kind: Any) -> dict[str, str]:
     """The sentence under each field of an options class."""
-    body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+    statements = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
     return {
-        field.target.id: sentence.value.value
-        for field, sentence in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(sentence, ast.Expr)
+        ast.unparse(option.target): ast.literal_eval(sentence.value)
+        for option, sentence in itertools.pairwise(statements)
+        if isinstance(option, ast.AnnAssign) and isinstance(sentence, ast.Expr)
     }

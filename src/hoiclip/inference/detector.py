@@ -166,7 +166,7 @@ class HoiDetector:
             self.backend = self._open(self.backend.name, self.backend.precision)
         return self
 
-    @overload
+    @overload  # type: ignore[overload-overlap]  # a path is a sequence of letters too, but never taken for one
     def __call__(
         self,
         images: ImageLike,
