@@ -124,6 +124,20 @@ def test_a_misspelt_option_shows_this_commands_usage_and_the_nearest_one(capsys:
         assert len(told.splitlines()) < 15
 
 
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_a_command_without_arguments_runs_or_says_what_is_missing(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(f"hoiclip.cli.{command}.run", lambda args: 0)
+    if command in ("demo", "bench"):
+        assert main([command]) == 0
+        return
+    with pytest.raises(SystemExit) as stop:
+        main([command])
+    assert stop.value.code == BAD_INPUT
+    assert "the following arguments are required" in capsys.readouterr().err
+
+
 def test_options_of_no_experiment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["demo", "--colour", "red"])

@@ -9,22 +9,15 @@ from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 
 from hoiclip.playground_pretraining.captions import CaptionedScenes, sentences
-from hoiclip.playground_pretraining.clip import build_clip, contrastive_loss, encode_images, encode_texts, pretrain_clip
-from hoiclip.playground_pretraining.clip import normalise as normalise_for_clip
-from hoiclip.playground_pretraining.detector import (
-    PaddedMatcher,
-    build_detector,
-    decode,
-    encode,
-    frozen_copy,
-    measure_detector,
-    normalise,
-    paired_giou,
-    pretrain_detector,
-    sine_points,
-)
-from hoiclip.playground_pretraining.loop import load_checkpoint, save_checkpoint
+from hoiclip.playground_pretraining.clip import build_clip, contrastive_loss, encode_images, encode_texts
+from hoiclip.playground_pretraining.clip_training import ClipSettings, pretrain_clip
+from hoiclip.playground_pretraining.detector import build_detector, decode, encode, frozen_copy, sine_points
+from hoiclip.playground_pretraining.detector_losses import PaddedMatcher
+from hoiclip.playground_pretraining.detector_training import DetectorSettings, pretrain_detector
+from hoiclip.playground_pretraining.loop import load_checkpoint, normalise, save_checkpoint
+from hoiclip.playground_pretraining.measurement import measure_detector
 from hoiclip.playground_pretraining.tokenizer import build_tokenizer
+from hoiclip.processing import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.vocabulary import HoiVocabulary
 
 
@@ -107,7 +100,7 @@ def test_clip_encodes_like_transformers(vocabulary, tokenizer):
     torch.manual_seed(0)
     model = build_clip(tokenizer).eval()
     tokens = tokenizer(sentences(vocabulary)[:5], padding=True, return_tensors="pt")
-    pixels = normalise_for_clip(torch.randint(0, 255, (2, 128, 128, 3), dtype=torch.uint8))
+    pixels = normalise(torch.randint(0, 255, (2, 128, 128, 3), dtype=torch.uint8), CLIP_MEAN, CLIP_STD)
     with torch.no_grad():
         out = model(pixel_values=pixels, input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         torch.testing.assert_close(encode_texts(model, dict(tokens)), out.text_embeds)
@@ -116,9 +109,9 @@ def test_clip_encodes_like_transformers(vocabulary, tokenizer):
 
 def test_clip_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
     small = {"batch": 8, "workers": 0, "measure_every": 10**9, "measure_scenes": 20, "checkpoint_every": 8}
-    pretrain_clip(tmp_path, samples=32, stop_after=1, **small)
+    pretrain_clip(tmp_path, ClipSettings(samples=32, stop_after=1, **small))
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1
-    result = pretrain_clip(tmp_path, samples=32, **small)
+    result = pretrain_clip(tmp_path, ClipSettings(samples=32, **small))
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 4
     assert {"crops", "scenes", "objects"} <= set(result)
     assert json.loads((tmp_path / "provenance.json").read_text())["seed"] == 0
@@ -133,7 +126,7 @@ def test_clip_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
 def test_detector_decodes_like_transformers(vocabulary):
     torch.manual_seed(0)
     model = build_detector(vocabulary, queries=8).eval()
-    pixels = normalise(torch.randint(0, 255, (2, 128, 128, 3), dtype=torch.uint8))
+    pixels = normalise(torch.randint(0, 255, (2, 128, 128, 3), dtype=torch.uint8), IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         expected = frozen_copy(model)(pixel_values=pixels)
         memory, positions = encode(model, pixels)
@@ -151,12 +144,6 @@ def test_queries_start_as_places(vocabulary):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_giou_of_equal_and_distant_boxes():
-    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.2, 0.1, 0.1]])
-    torch.testing.assert_close(paired_giou(boxes, boxes), torch.ones(2))
-    assert (paired_giou(boxes, boxes.flip(0)) < 0).all()
-
-
 def test_matching_agrees_with_transformers():
     torch.manual_seed(0)
     outputs = {"logits": torch.randn(3, 9, 5), "pred_boxes": torch.rand(3, 9, 4) * 0.5 + 0.1}
@@ -168,9 +155,9 @@ def test_matching_agrees_with_transformers():
 
 def test_detector_pretraining_runs_resumes_and_loads(tmp_path, vocabulary):
     small = {"batch": 4, "workers": 0, "groups": 2, "checkpoint_every": 4, "measure_every": 10**9, "measure_scenes": 8}
-    pretrain_detector(tmp_path, samples=12, stop_after=1, **small)
+    pretrain_detector(tmp_path, DetectorSettings(samples=12, stop_after=1, **small))
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1
-    result = pretrain_detector(tmp_path, samples=12, **small)
+    result = pretrain_detector(tmp_path, DetectorSettings(samples=12, **small))
     assert 0 <= result["map50"] <= 1
     model = DetrForObjectDetection.from_pretrained(tmp_path).float()
     assert model.config.id2label[0] == "person"

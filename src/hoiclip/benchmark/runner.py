@@ -19,6 +19,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hoiclip.backends.base import BACKENDS, PRECISIONS, check_combination
+from hoiclip.backends.devices import choose_device
 from hoiclip.benchmark.comparison import compared
 from hoiclip.benchmark.job import BASELINE, BASELINE_KEEPING_MEMORY, Job, Row, failed
 from hoiclip.benchmark.measurement import machine
@@ -67,15 +69,7 @@ def bench(
     Raises:
         HoiError: an unknown backend or precision, no model there, or eager fp32 itself fails.
     """
-    from hoiclip.backends.base import BACKENDS, PRECISIONS
-    from hoiclip.backends.devices import choose_device
-
-    for what, given, known in (("backend", backends, BACKENDS), ("precision", precisions, PRECISIONS)):
-        for name in given:
-            if name not in known:
-                raise HoiError(f"unknown {what} {name!r}: choose from {', '.join(known)}")
-    if model is not None and not (Path(model) / "config.json").is_file():
-        raise HoiError(f"{model}: no model folder (there is no config.json); give one that hoiclip wrote")
+    _refuse_unknown(model, backends, precisions)
     chosen = choose_device(device)
     run = run or run_in_process
     rows: list[Row] = []
@@ -94,15 +88,20 @@ def bench(
                 draw_photos(examples, size, CALIBRATION_PHOTOS, seed + 1)
             base = Job(source, device=str(chosen), size=size, batch=batch, repeats=repeats, photos=str(photos))
             rows += _measure_beside(base, _others(base, backends, precisions, examples), folder, run, progress)
-    settings = {
-        "model": str(model) if model is not None else f"ResNet-50 + ViT-B/32, weights of seed {seed}",
-        "date": date.today().isoformat(),
-        "repeats": repeats,
-        "images": max(images, *batches),
-        "seed": seed,
-        "device": str(chosen),
-    }
+    name = str(model) if model is not None else f"ResNet-50 + ViT-B/32, weights of seed {seed}"
+    settings = {"model": name, "date": date.today().isoformat(), "repeats": repeats, "seed": seed}
+    settings |= {"images": max(images, *batches), "device": str(chosen)}
     return {"machine": machine(chosen), "settings": settings, "rows": rows}
+
+
+def _refuse_unknown(model: str | Path | None, backends: Sequence[str], precisions: Sequence[str]) -> None:
+    """Raise HoiError before anything is measured."""
+    for what, given, known in (("backend", backends, BACKENDS), ("precision", precisions, PRECISIONS)):
+        for name in given:
+            if name not in known:
+                raise HoiError(f"unknown {what} {name!r}: choose from {', '.join(known)}")
+    if model is not None and not (Path(model) / "config.json").is_file():
+        raise HoiError(f"{model}: no model folder (there is no config.json); give one that hoiclip wrote")
 
 
 def _others(base: Job, backends: Sequence[str], precisions: Sequence[str], examples: Path) -> list[Job]:
@@ -120,8 +119,6 @@ def _measure_beside(
     base: Job, others: Sequence[Job], folder: Path, run: Callable[[Job], Row], progress: Callable[[str], None]
 ) -> list[Row]:
     """Rows of the base and of the others; the base is timed again at the end, to see how steady the machine is."""
-    from hoiclip.backends.base import check_combination
-
     base = replace(base, keep=str(folder / f"{base.name}.npz"))
     progress(base.name)
     reference = run(base)

@@ -32,7 +32,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def _spelled_out(self, words: list[str]) -> Iterator[str]:
         """``--train.max-steps 3`` with underscores, ``--train.resume`` with the value it stands for."""
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in zip(words, [*words[1:], ""], strict=False):
             name, equals, value = word.partition("=")
             if not (name.startswith("--") and "." in name):
                 yield word

@@ -63,20 +63,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one of the actions."""
-    from hoiclip.playground_pretraining import packing
+    from hoiclip.playground_pretraining import measurement
+    from hoiclip.playground_pretraining.packing import pack
 
     quiet_libraries()
     options = {name: value for name, value in vars(args).items() if value is not None}
     action, part = options.pop("action"), options.pop("part", None)
     if action == "pack":
-        packing.pack(args.run, args.out)
+        pack(args.run, args.out)
     elif action == "measure":
-        found = packing.measure_scenes(**options) if part == "scenes" else packing.measure(part, **options)
+        found = measurement.measure_scenes(**options) if part == "scenes" else measurement.measure(part, **options)
         print(json.dumps(found, indent=1))
     else:
-        from hoiclip.playground_pretraining.clip import pretrain_clip
-        from hoiclip.playground_pretraining.detector import pretrain_detector
+        from hoiclip.playground_pretraining.clip_training import ClipSettings, pretrain_clip
+        from hoiclip.playground_pretraining.detector_training import DetectorSettings, pretrain_detector
 
-        train: Any = {"clip": pretrain_clip, "detector": pretrain_detector}[part]
-        print(train(options.pop("out"), **options))
+        parts: dict[str, tuple[Any, Any]] = {
+            "clip": (pretrain_clip, ClipSettings),
+            "detector": (pretrain_detector, DetectorSettings),
+        }
+        pretrain, settings = parts[part]
+        print(pretrain(options.pop("out"), settings(**options)))
     return 0

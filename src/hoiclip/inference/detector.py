@@ -166,8 +166,8 @@ class HoiDetector:
             self.backend = self._open(self.backend.name, self.backend.precision)
         return self
 
-    @overload  # type: ignore[overload-overlap]  # a path is a sequence of letters too, but never taken for one
-    def __call__(
+    @overload  # a path is a sequence of letters too, but never taken for one
+    def __call__(  # type: ignore[overload-overlap]
         self,
         images: ImageLike,
         *,

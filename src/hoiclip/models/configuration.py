@@ -135,10 +135,8 @@ class HoiClipConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         detr = DetrConfig(**detector) if isinstance(detector, dict) else detector or detector_config(backbone)
-        if isinstance(clip, dict):
-            clip = CLIPConfig(**clip)
         self.detector: DetrConfig = detr
-        self.clip: CLIPConfig = clip or clip_config(clip_name)
+        self.clip: CLIPConfig = CLIPConfig(**clip) if isinstance(clip, dict) else clip or clip_config(clip_name)
         self.tokenizer = tokenizer or CLIP_IDS.get(clip_name, CLIP_IDS["ViT-B/32"])
         self.variant = _one_of("variant", variant, ("hoiclip", "gen-vlkt"))
         self.interaction_memory = _one_of("interaction_memory", interaction_memory, ("detector", "clip", "both"))

@@ -26,7 +26,7 @@ GRID = 8  # patches per side the dense labels are given for
 
 
 @dataclass
-class Sample:
+class CaptionedImage:
     """One image with its sentences.
 
     Attributes:
@@ -69,13 +69,13 @@ class CaptionedScenes:
         self._ids = {pair: k for k, pair in enumerate(self.pairs)}
         self._weights = dict.fromkeys(self.pairs, 1.0)
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[CaptionedImage]:
         index = self.start
         while True:
             yield from self.scene_samples(index)
             index += 1
 
-    def scene_samples(self, index: int) -> list[Sample]:
+    def scene_samples(self, index: int) -> list[CaptionedImage]:
         """The samples of one scene."""
         stream = RandomStream(np.random.default_rng([self.seed, STREAM, index]))
         groups = stream.weighted((1, 2, 3), (0.4, 0.4, 0.2) if self.crowded else (0.66, 0.26, 0.08))
@@ -95,20 +95,20 @@ class CaptionedScenes:
 
     # --- samples ----------------------------------------------------------------------------------
 
-    def _scene_sample(self, scene: Scene, image: Image.Image) -> Sample:
+    def _scene_sample(self, scene: Scene, image: Image.Image) -> CaptionedImage:
         rows = self._rows(scene, range(len(scene.pairs)))
         kind = "single" if len(scene.pairs) == 1 else "scene"
         whole = (0.0, 0.0, float(self.size), float(self.size))
         return self._sample(image, rows, scene, whole, kind)
 
-    def _pair_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> Sample:
+    def _pair_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> CaptionedImage:
         chosen = stream.integer(0, len(scene.pairs))
         human, thing, _ = scene.pairs[chosen]
         box = union(scene.boxes[human], scene.boxes[thing])
         crop, region = crop_square(image, box, stream.uniform(0.03, 0.25))
         return self._sample(crop, self._rows(scene, [chosen]), scene, region, "pair")
 
-    def _object_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> Sample:
+    def _object_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> CaptionedImage:
         row = stream.integer(0, len(scene.boxes))
         if scene.names[row] == "person" and stream.chance(0.7):
             row = stream.choice([i for i, name in enumerate(scene.names) if name != "person"])
@@ -120,7 +120,7 @@ class CaptionedScenes:
         sample.banned[column] = False
         return sample
 
-    def _empty_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> Sample | None:
+    def _empty_sample(self, scene: Scene, image: Image.Image, stream: RandomStream) -> CaptionedImage | None:
         side = self.size * 0.2
         for _ in range(8):
             x, y = stream.uniform(0, self.size - side), stream.uniform(0, self.size - side)
@@ -135,7 +135,7 @@ class CaptionedScenes:
             {self._ids[verb, scene.names[o]] for _, o, verbs in (scene.pairs[i] for i in which) for verb in verbs}
         )
 
-    def _sample(self, image: Image.Image, rows: list[int], scene: Scene, region: Box, kind: str) -> Sample:
+    def _sample(self, image: Image.Image, rows: list[int], scene: Scene, region: Box, kind: str) -> CaptionedImage:
         interactions, objects = len(self.pairs), len(self.vocabulary.objects)
         target = np.zeros(interactions + objects + 1, dtype=np.float32)
         target[rows] = 1 / len(rows)
@@ -160,4 +160,4 @@ class CaptionedScenes:
             for row in (human, thing):
                 ys, xs = cover(scene.boxes[row])
                 dense[np.ix_(ys, xs, columns)] = 1
-        return Sample(np.asarray(image), target, banned, dense, kind)
+        return CaptionedImage(np.asarray(image), target, banned, dense, kind)

@@ -1,11 +1,11 @@
-"""What both pretrainings share: the loop, seeds, checkpoints that survive a kill, provenance."""
+"""What both pretrainings share: settings, the loop on accelerate, checkpoints that survive a kill, provenance."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,37 +13,56 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 from tqdm import tqdm
+from transformers import get_cosine_with_min_lr_schedule_with_warmup, set_seed
 
 from hoiclip.errors import HoiError
+from hoiclip.files import atomic_path, write_text_atomic
+
+LOWEST_RATE = 0.02  # of the learning rate, at the end of its half cosine
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long a pretraining runs, and what it does on the way.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long a pretraining runs, on what, and what it does on the way.
 
     Attributes:
-        samples: images to see in all; the learning rate falls to its end over them.
+        seed: of weights and scenes.
+        samples: images to learn from in all; the learning rate falls to its end over them.
         batch: images per step.
-        lr: the highest learning rate, reached after ``warmup`` steps.
+        lr, weight_decay: AdamW; the highest learning rate, reached after ``warmup`` steps.
         warmup: in steps.
+        threads: of torch on a CPU.
+        workers: processes that draw scenes; 0 draws in this one.
         measure_every, checkpoint_every: in images.
-        stop_after: pause at the first checkpoint with so many images, to go on another time, perhaps
-            to another end.
+        measure_scenes: held-out scenes per measurement.
+        stop_after: pause at the first checkpoint with so many images, to go on another time, perhaps to
+            another end.
+        start_from: folder of weights to begin with instead of fresh ones.
+        device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
+        bf16: mixed precision; two to three times as fast on a CPU with AVX-512 bf16, slow on others.
     """
 
+    seed: int = 0
     samples: int
     batch: int
     lr: float
+    weight_decay: float
     warmup: int
+    threads: int = 1
+    workers: int = 1
     measure_every: int
+    measure_scenes: int
     checkpoint_every: int
     stop_after: int | None = None
+    start_from: str | Path | None = None
+    device: str | None = None
+    bf16: bool = False
 
     @property
     def steps(self) -> int:
@@ -54,6 +73,21 @@ class Schedule:
         """Whether something done once in ``every`` images is done after this step."""
         return step % max(1, every // self.batch) == 0 or step == self.steps
 
+    def command(self, part: str) -> str:
+        """What to type for it again."""
+        command = f"hoiclip playground pretrain {part} --seed {self.seed} --samples {self.samples} --lr {self.lr:g}"
+        for name in ("start_from", "stop_after"):
+            if (value := getattr(self, name)) is not None:
+                command += f" --{name.replace('_', '-')} {value}"
+        switches = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is True]
+        return command + "".join(f" --{name}" for name in switches)
+
+    def prepare(self) -> Accelerator:
+        """Seed everything, and choose device and precision."""
+        torch.set_num_threads(self.threads)
+        set_seed(self.seed)
+        return Accelerator(cpu=self.device == "cpu", mixed_precision="bf16" if self.bf16 else "no")
+
 
 class Pretraining:
     """Steps, checkpoints and measurements; goes on from ``checkpoint.pt`` where there is one.
@@ -62,7 +96,8 @@ class Pretraining:
         out: the run's folder.
         parts: all modules that learn, by name.
         optimizer: of their parameters.
-        schedule: how long.
+        settings: how long.
+        accelerator: device and precision.
         command: that started this; kept with those before it.
 
     Attributes:
@@ -78,10 +113,12 @@ class Pretraining:
         out: Path,
         parts: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
+        settings: Settings,
+        accelerator: Accelerator,
         command: str,
     ) -> None:
-        self.file, self.parts, self.optimizer, self.schedule = out / "checkpoint.pt", parts, optimizer, schedule
+        self.file, self.parts, self.optimizer, self.settings = out / "checkpoint.pt", parts, optimizer, settings
+        self.accelerator = accelerator
         self.step, self.history, self.commands = 0, [], [command]  # type: int, list[dict[str, Any]], list[str]
         self.began = time.monotonic()
         state = load_checkpoint(self.file)
@@ -92,11 +129,16 @@ class Pretraining:
             self.step, self.history = state["step"], state["history"]
             self.commands = [c for c in state["commands"] if c != command] + self.commands
             self.began -= state["seconds"]
+        for group in optimizer.param_groups:  # of these settings, also where an earlier part had others
+            group["lr"] = group["initial_lr"] = settings.lr
+        self.schedule = get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, settings.warmup, settings.steps, last_epoch=self.step - 1, min_lr_rate=LOWEST_RATE
+        )
 
     @property
     def samples(self) -> int:
         """Images seen so far."""
-        return self.step * self.schedule.batch
+        return self.step * self.settings.batch
 
     def run(
         self,
@@ -106,7 +148,7 @@ class Pretraining:
         clipped: Sequence[nn.Parameter],
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """To the end, or to where the schedule pauses.
+        """To the end, or to where the settings pause.
 
         Args:
             title: of the progress bar.
@@ -115,27 +157,27 @@ class Pretraining:
             clipped: parameters whose gradient's norm is kept at 1 or below.
             after_step: called after each.
         """
-        schedule = self.schedule
-        bar = tqdm(total=schedule.steps, initial=self.step, desc=title, unit="step", mininterval=5)
-        while self.step < schedule.steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] = schedule.lr * learning_rate_factor(self.step, schedule.steps, schedule.warmup)
-            found = losses(self.step)
+        settings = self.settings
+        bar = tqdm(total=settings.steps, initial=self.step, desc=title, unit="step", mininterval=5)
+        while self.step < settings.steps:
+            with self.accelerator.autocast():
+                found = losses(self.step)
             self.optimizer.zero_grad(set_to_none=True)
-            found["loss"].backward()
-            nn.utils.clip_grad_norm_(clipped, 1.0)
+            self.accelerator.backward(found["loss"])
+            self.accelerator.clip_grad_norm_(clipped, 1.0)
             self.optimizer.step()
+            self.schedule.step()
             after_step()
             self.step += 1
             bar.update()
             if self.step % 20 == 0:
                 bar.set_postfix({name: f"{value.item():.3f}" for name, value in found.items()}, refresh=False)
-            if schedule.due(self.step, schedule.measure_every):
+            if settings.due(self.step, settings.measure_every):
                 self.history.append({"samples": self.samples, **measure()})
                 tqdm.write(str({**self.history[-1], "seconds": self._seconds()}))
-            if schedule.due(self.step, schedule.checkpoint_every):
+            if settings.due(self.step, settings.checkpoint_every):
                 self._save()
-                if schedule.stop_after is not None and self.samples >= schedule.stop_after:
+                if settings.stop_after is not None and self.samples >= settings.stop_after:
                     break
         bar.close()
 
@@ -170,25 +212,15 @@ class Pretraining:
         return metrics
 
 
-def pretraining_command(kind: str, **options: Any) -> str:
-    """What to type for it again: options that are None or False are left out, True ones stand alone."""
-    command = f"hoiclip playground pretrain {kind}"
-    for name, value in options.items():
-        if value is not None and value is not False:
-            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
-            command += f" --{name.replace('_', '-')}{shown}"
-    return command
-
-
-def seed_everything(seed: int) -> None:
-    """torch and random, for initial weights and dropped patches; scenes have generators of their own."""
-    random.seed(seed)
-    torch.manual_seed(seed)
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, each channel less ``mean`` over ``std``."""
+    centre, spread = torch.tensor(mean, device=images.device), torch.tensor(std, device=images.device)
+    return ((images.float() / 255 - centre) / spread).permute(0, 3, 1, 2).contiguous()
 
 
 def step_aside() -> None:
-    """Lowers the priority of a rendering process, which leaves training its core."""
-    if get_worker_info() is None:  # rendering in the training process itself
+    """Lower the priority of a process that draws scenes, which leaves training its core."""
+    if get_worker_info() is None:  # drawing in the training process itself
         return
     torch.set_num_threads(1)
     with contextlib.suppress(AttributeError, OSError):
@@ -196,11 +228,9 @@ def step_aside() -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside the old checkpoint, then takes its place: there is always a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    torch.save(state, fresh)
-    os.replace(fresh, path)
+    """Write beside the old checkpoint, then take its place: there is always a whole one."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -218,34 +248,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def halve_weights(folder: Path) -> None:
-    """Stores the floats of a saved model as fp16; loading casts them back."""
+    """Store the floats of a saved model as fp16; loading casts them back."""
     path = folder / "model.safetensors"
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
-    fresh = path.with_suffix(".new")
-    save_file(tensors, fresh, metadata={"format": "pt"})
-    fresh.chmod(0o644)
-    os.replace(fresh, path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def write_provenance(folder: Path, **facts: Any) -> None:
-    """``provenance.json``: how these weights came about."""
+    """Write ``provenance.json``: how these weights came about."""
     facts = {"date": datetime.now(UTC).date().isoformat(), "torch": torch.__version__.split("+")[0], **facts}
-    (folder / "provenance.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to 0.02."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return 0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * progress)))
-
-
-def sine_cosine_2d(side: int, width: int, amplitude: float) -> torch.Tensor:
-    """(side * side, width) position codes of a grid, row by row; width divisible by 4."""
-    frequencies = 1.0 / 100 ** (torch.arange(width // 4) / (width // 4))
-    angles = torch.arange(side)[:, None] * frequencies[None]  # (side, width/4)
-    code = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width/2)
-    rows = code[:, None].expand(side, side, -1)
-    columns = code[None].expand(side, side, -1)
-    return amplitude * torch.cat([rows, columns], dim=2).reshape(side * side, width)
+    write_text_atomic(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 
 from hoiclip.checkpoints.folders import save_model
 from hoiclip.errors import HoiError
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.models.modeling import HoiClipModel
-from hoiclip.playground.dataset import PlaygroundDataset
-from hoiclip.playground_pretraining.clip import measure_clip
-from hoiclip.playground_pretraining.detector import measure_detector
 from hoiclip.playground_pretraining.loop import halve_weights, write_provenance
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.training.callbacks import read_log
-from hoiclip.vocabulary import HoiVocabulary
-
-
-def measure(part: str, model: Path, seed: int, scenes: int) -> dict[str, float]:
-    """How good a mini CLIP or detector is on held-out scenes, uniform over interactions.
-
-    Args:
-        part: ``clip`` (see :func:`measure_clip`) or ``detector`` (see :func:`measure_detector`).
-        model: folder of its weights.
-        seed: of the scenes.
-        scenes: how many.
-
-    Raises:
-        HoiError: if there are no such weights.
-    """
-    vocabulary = HoiVocabulary.from_name("playground")
-    kind: Any = {"clip": CLIPModel, "detector": DetrForObjectDetection}[part]
-    try:
-        part_model = kind.from_pretrained(model, dtype=torch.float32)
-        if part == "detector":
-            return measure_detector(part_model, vocabulary, seed=seed, scenes=scenes)
-        return measure_clip(part_model, AutoTokenizer.from_pretrained(model), vocabulary, seed=seed, scenes=scenes)
-    except (OSError, ValueError) as error:
-        raise HoiError(f"{model}: holds no {part} that pretraining wrote; name its folder with --model") from error
-
-
-def measure_scenes(seed: int, scenes: int) -> dict[str, float]:
-    """How fast training scenes are drawn, in one process: ``images_per_second``; and ``pairs`` in one of them."""
-    world = PlaygroundDataset(seed, scenes)
-    began = time.perf_counter()
-    pairs = sum(len({tuple(pair) for pair in world[i][1].pairs.tolist()}) for i in range(scenes))
-    return {"images_per_second": scenes / (time.perf_counter() - began), "pairs": pairs / scenes}
 
 
 def pack(run: Path, out: Path) -> None:
