@@ -1,4 +1,4 @@
-"""What was found in one image: the end of the way from a photo to its triplets."""
+"""The triplets detected in one image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 @dataclass(frozen=True)
 class Triplet:
-    """One human - verb - object finding; boxes xyxy in pixels, score 0..2 (see Detections)."""
+    """One human - verb - object triplet; boxes xyxy in pixels, score 0..2 (see Detections)."""
 
     human_box: tuple[float, float, float, float]
     verb: str
@@ -79,7 +79,7 @@ class Detections:
 
     @property
     def confidence(self) -> np.ndarray:
-        """(M,) the number people are shown: the interaction's probability, else the fused score."""
+        """(M,) the number that is shown: the interaction's probability, else the fused score."""
         return self.scores if self.interaction_scores is None else self.interaction_scores
 
     def above(self, threshold: float) -> Detections:
@@ -133,15 +133,13 @@ class Detections:
         """:meth:`to_dict` on one line."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
-    def draw(self, image: Image.Image, **options: Any) -> Image.Image:
-        """A copy of ``image`` with boxes, links and labels; options of ``visualize.draw_triplets``."""
-        pass
-
-        return draw_triplets(image, self, **options)
+    def draw(self, image: Image.Image, *, max_labels: int = 3) -> Image.Image:
+        """Draw boxes, links and labels on a copy of ``image``, see :func:`draw_triplets`."""
+        return draw_triplets(image, self, max_labels=max_labels)
 
 
 def draw_triplets(image: Image.Image, detections: Detections, *, max_labels: int = 3) -> Image.Image:
-    """A copy with one colour per pair: both boxes, a link, and its best interactions by name.
+    """Draw on a copy, one colour per pair: both boxes, a link, and its best interactions by name.
 
     Small images come back enlarged by a whole number, so that the labels can be read.
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Write files so that a reader never sees half of one."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, all of it or nothing.  Raises as :func:`replacing`."""
+    """Write ``text`` as UTF-8, all of it or nothing.  Raises as :func:`atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Image files: which there are, and their pixels, upright RGB whatever their mode."""
+"""Find image files and read them, upright RGB whatever their mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # i
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Image files named directly, by folder, or by a pattern with ``*``, in order, each once.
+    """Find image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
     A name that does not exist stays in the list, so that it is reported where it is read.
 
@@ -49,12 +49,12 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def _has_image_suffix(path: Path) -> bool:
-    """By its name; hidden files are what other programs left there."""
+    """Whether the name is that of an image; hidden files are what other programs left there."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not os.path.isdir(path)
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """The image in a file as upright RGB, whatever its mode; the first frame of an animation.
+    """Load an image as upright RGB, whatever its mode; the first frame of an animation.
 
     Raises:
         HoiError: if the file is missing, empty, truncated, no image, or too large to be decoded.
@@ -65,7 +65,7 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
-    """:func:`load_image`, but a large JPEG is decoded at 1/2, 1/4 or 1/8, never below the detector's size.
+    """Load an image as :func:`load_image`, but decode a large JPEG at 1/2, 1/4 or 1/8, never below the detector's size.
 
     Faster, and close to the whole image resized, not equal to it.
 
@@ -87,7 +87,7 @@ def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tup
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The file as Pillow opens it; whatever goes wrong in the block is told as a HoiError."""
+    """Open a file with Pillow; whatever goes wrong in the block becomes a HoiError."""
     path = Path(path)
     try:
         with warnings.catch_warnings():
@@ -115,7 +115,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as upright 8-bit RGB; one that is so already comes back itself.
+    """Convert any Pillow image to upright 8-bit RGB; one that is so already comes back itself.
 
     EXIF rotation applied, transparency on white, 16-bit and floating point scaled to 8 bits, CMYK,
     Lab, grey and palettes converted.
@@ -140,7 +140,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_image(image: Image.Image | np.ndarray) -> Image.Image:
-    """A Pillow image from itself or from an (h, w), (h, w, 3) or (h, w, 4) uint8 array.
+    """Make a Pillow image from itself or from an (h, w), (h, w, 3) or (h, w, 4) uint8 array.
 
     Raises:
         HoiError: if it is anything else, or holds no pixels.
@@ -178,7 +178,7 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 
 def load_stored_image(path: str | Path) -> Image.Image:
-    """An RGB image in the frame its annotations use.
+    """Load an RGB image in the frame its annotations use, without EXIF rotation.
 
     Raises:
         HoiError: missing or damaged image.

@@ -1,4 +1,4 @@
-"""What is optimised: predictions are assigned to annotated pairs, then compared with them (section 3.5).
+"""Matching and losses: predictions are assigned to annotated pairs, then compared with them (section 3.5).
 
 Every decoder layer is matched and compared by itself; all layers and images go through one cost tensor,
 so that the only loop left is over the assignment problems.
@@ -26,7 +26,7 @@ NON_FINITE_COST = 1e9  # of a prediction that is not finite: assignable, so that
 
 
 class LossConfig(Protocol):
-    """What the criterion needs to know of a model; :class:`hoiclip.HoiClipConfig` explains each."""
+    """The configuration of a model, as far as the criterion needs it; :class:`hoiclip.HoiClipConfig` explains each."""
 
     variant: str
     num_objects: int
@@ -46,7 +46,7 @@ class LossConfig(Protocol):
 
 
 class PairPredictions(Protocol):
-    """What a model predicts for B images; :class:`hoiclip.HoiClipOutput` gives the shapes."""
+    """The predictions of a model for B images; :class:`hoiclip.HoiClipOutput` gives the shapes."""
 
     human_boxes: Tensor | None
     object_boxes: Tensor | None
@@ -138,7 +138,7 @@ class HoiCriterion(nn.Module):
         }
 
     def match(self, out: PairPredictions, targets: Targets) -> Matches:
-        """Which query stands for which annotated pair, on the last layer.
+        """Match queries to annotated pairs, on the last layer.
 
         Returns:
             One (query_index, target_index) per image, int64, by ascending query.  An image with more
@@ -156,7 +156,7 @@ class HoiCriterion(nn.Module):
         return [[assign(cost[:, :count]) for cost, count in zip(layer, pairs.counts, strict=True)] for layer in costs]
 
     def _costs(self, layers: LayerPredictions, pairs: PaddedTargets) -> Tensor:
-        """(L, B, N, T): what it would cost to let a query stand for a pair."""
+        """The matching cost of every query and annotated pair, (L, B, N, T)."""
         config = self.config
         target = pairs.interaction_labels  # (B, T, K)
         probabilities = layers.interaction_logits.sigmoid()  # (L, B, N, K)

@@ -170,7 +170,7 @@ def fuse_scores(interaction_scores: np.ndarray, object_scores: np.ndarray, vocab
 
 
 def training_free_enhancement(zero_shot_logits: Any, top_k: int, weight: float = 1.0) -> Any:
-    """The term that CLIP's own image-level opinion adds to the interaction scores (Eq. 17, 20).
+    """The term that CLIP's image-level scores add to the interaction scores (Eq. 17, 20).
 
     The ``top_k`` greatest values stay, the others become 0, and the sigmoid of all is returned:
     sigmoid(0) = 0.5, so every interaction gains 0.5 and the best ``top_k`` a little more.  That is
@@ -205,7 +205,10 @@ def rank_sweep(
     zero_shot_logits: Any,
     vocabulary: HoiVocabulary,
     zero_shot_top_ks: Sequence[int] = (0, 5, 10, 15, 20),
-    **options: Any,
+    *,
+    top_k: int = 100,
+    nms_threshold: float | None = 0.7,
+    image_sizes: Sequence[ImageSize | None] | None = None,
 ) -> dict[int, list[Detections]]:
     """:func:`rank_batch` once for each K of the training-free enhancement (paper Table 7).
 
@@ -216,7 +219,7 @@ def rank_sweep(
         zero_shot_logits: (B, K).
         vocabulary: as in :func:`rank_batch`.
         zero_shot_top_ks: the values of K to try; 0 is the ranking without enhancement.
-        options: further arguments of :func:`rank_batch`.
+        top_k, nms_threshold, image_sizes: as in :func:`rank_batch`.
 
     Returns:
         For each K the B Detections.
@@ -229,7 +232,9 @@ def rank_sweep(
             object_scores,
             interaction_scores + training_free_enhancement(zero_shot_logits, k)[:, None],
             vocabulary,
-            **options,
+            top_k=top_k,
+            nms_threshold=nms_threshold,
+            image_sizes=image_sizes,
         )
         for k in zero_shot_top_ks
     }
@@ -243,7 +248,7 @@ def triplet_nms(
     alpha: float = 1.0,
     beta: float = 0.5,
 ) -> np.ndarray:
-    """Greedy triplet NMS within groups (section 3.5): which pairs stay.
+    """Greedy triplet NMS within groups (section 3.5).
 
     Going down the ranking, a pair is dropped if IoU(human)**alpha * IoU(object)**beta with a pair
     of its group that stayed is greater than ``threshold``.  Greedy NMS is the one fixed point of

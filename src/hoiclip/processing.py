@@ -1,4 +1,4 @@
-"""From an image to what the model looks at, and back to triplets.
+"""From images to model inputs, and from model outputs to triplets.
 
 The detector sees the whole image (shorter side 800, longest 1333), CLIP a square of 224 cut from
 the middle of that same resized image.
@@ -136,7 +136,7 @@ class HoiClipProcessor(ProcessorMixin):
         return BatchFeature({name: tensor.numpy() for name, tensor in data.items()}) if return_tensors == "np" else data
 
     def together(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> BatchFeature:
-        """What :meth:`views` made of several images as the model's inputs, see :meth:`__call__`."""
+        """Batch the :meth:`views` of several images as the model's inputs, see :meth:`__call__`."""
         detector, clip = zip(*views, strict=True)
         pixel_values, pixel_mask = pad_together(detector)
         return BatchFeature(
@@ -167,15 +167,15 @@ class HoiClipProcessor(ProcessorMixin):
         Raises:
             ValueError: if sizes and outputs do not match.
         """
-        words = vocabulary or self.vocabulary
+        vocabulary = vocabulary or self.vocabulary
         human_boxes, object_boxes = _floats(outputs.human_boxes), _floats(outputs.object_boxes)
         interaction_logits = _floats(outputs.interaction_logits)
         if len(target_sizes) != len(human_boxes):
             raise ValueError(f"{len(target_sizes)} target sizes for {len(human_boxes)} images")
-        if interaction_logits.shape[-1] != words.num_interactions:
+        if interaction_logits.shape[-1] != vocabulary.num_interactions:
             raise ValueError(
                 f"the model scores {interaction_logits.shape[-1]} interactions but the vocabulary "
-                f"{words.name!r} has {words.num_interactions}: pass the model's vocabulary"
+                f"{vocabulary.name!r} has {vocabulary.num_interactions}: pass the model's vocabulary"
             )
         enhancement = None
         if zero_shot_top_k is not None and outputs.zero_shot_logits is not None:
@@ -186,7 +186,7 @@ class HoiClipProcessor(ProcessorMixin):
             object_boxes,
             _floats(outputs.object_logits).sigmoid(),
             interaction_logits.sigmoid(),
-            words,
+            vocabulary,
             top_k=top_k,
             nms_threshold=0.7 if nms else None,
             image_sizes=[(int(h), int(w)) for h, w in target_sizes],

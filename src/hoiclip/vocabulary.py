@@ -1,4 +1,4 @@
-"""Which verbs, objects and interactions a detector is asked for.
+"""Vocabularies: verbs, objects, interactions, and the sentences made of them.
 
     HoiVocabulary.from_name("hico_rf_uc")              # a published label space
     HoiVocabulary.from_yaml("circus.yaml")             # your own
@@ -177,7 +177,7 @@ class HoiVocabulary:
 
     @classmethod
     def from_words(cls, words: str, name: str = "custom") -> HoiVocabulary:
-        """A vocabulary from a line such as ``"ride unicycle, sit on bench"``.
+        """Parse a vocabulary from a line such as ``"ride unicycle, sit on bench"``.
 
         The verb is a known one where possible (``sit on``), else the first word and a preposition
         that follows it; the rest is the object.

@@ -75,5 +75,5 @@ def test_a_learned_classifier_is_trained_and_keeps_its_words(world: Path, tmp_pa
     rows = model.interactions.weight
     assert rows.requires_grad
     assert not torch.allclose(rows.norm(dim=-1), torch.ones(len(rows)), atol=1e-6)  # it has moved off its unit start
-    with pytest.raises(HoiError, match="keeps its words"):
+    with pytest.raises(HoiError, match="keeps its vocabulary"):
         model.set_vocabulary("hico")

@@ -1,4 +1,4 @@
-"""How this process handles the memory that tensors free."""
+"""Keep the memory that tensors free, for the next tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One switch for what computes the forward pass.
+"""The interface of a backend, and which backends and precisions there are.
 
     torch      the model itself, as trained; the only one that can hand out attention maps
     compile    torch.compile; needs a C++ compiler, and minutes at the first image
@@ -31,7 +31,7 @@ PACKAGES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 
 
 class Backend:
-    """Computes a model's outputs from its inputs.
+    """Compute a model's outputs from its inputs.
 
     Attributes:
         name: one of ``BACKENDS``.
@@ -53,12 +53,12 @@ class Backend:
 
     @property
     def has_zero_shot(self) -> bool:
-        """Whether the training-free enhancement has something to work with."""
+        """Whether the model has the zero-shot logits that the training-free enhancement needs."""
         return "zero_shot_logits" in self.output_names
 
 
 def check_combination(backend: str, precision: str) -> None:
-    """Raises HoiError if there is no such backend, precision, or not both together."""
+    """Raise HoiError if there is no such backend or precision, or not both together."""
     if backend not in BACKENDS:
         raise HoiError(f"--backend {backend}: unknown; choose one of {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
@@ -71,7 +71,7 @@ def check_combination(backend: str, precision: str) -> None:
 
 
 def complete_inputs(inputs: Mapping[str, Tensor | None], names: Iterable[str]) -> dict[str, Tensor]:
-    """Only what the graph takes; without a mask there is no padding."""
+    """Keep only what the graph takes; without a mask there is no padding."""
     pixel_values = inputs["pixel_values"]
     assert pixel_values is not None
     given = {}

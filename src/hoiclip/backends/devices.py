@@ -8,7 +8,7 @@ from hoiclip.errors import HoiError
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, else CUDA, else Apple's, else the CPU.
+    """Choose the device asked for, else CUDA, else Apple's, else the CPU.
 
     Raises:
         HoiError: if the device asked for is not there.

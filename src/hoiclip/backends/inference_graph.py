@@ -1,4 +1,4 @@
-"""The model as a fixed function: the same answers as :class:`HoiClipModel`, with less work.
+"""The model as a fixed function: the same outputs as :class:`HoiClipModel`, with less work.
 
 What training needs is left out (text tower, unused weights, layers' own predictions) and what does
 not change between images is done once: frozen batch norms are folded into their convolutions, the
@@ -55,14 +55,14 @@ class InferenceGraph(nn.Module):
         use_bias = not model.config.unseen_interactions or not has_clip
         with torch.no_grad():
             scale, object_scale = model.logit_scale.exp(), model.object_logit_scale.exp()
-            words, objects, verbs = model.interactions, model.objects, model.verbs
-            bias = words.bias if use_bias else None
-            self.interaction_head = _head(scale * words.weight, None if bias is None else scale * bias)
+            interactions, objects, verbs = model.interactions, model.objects, model.verbs
+            bias = interactions.bias if use_bias else None
+            self.interaction_head = _head(scale * interactions.weight, None if bias is None else scale * bias)
             self.object_head = _head(
                 object_scale * objects.weight, None if objects.bias is None else object_scale * objects.bias
             )
             if has_clip:
-                self.zero_shot_head = _head(words.weight, None)  # Eq. 17
+                self.zero_shot_head = _head(interactions.weight, None)  # Eq. 17
             if verbs is not None:
                 self.verb_adapter = copy.deepcopy(verbs.adapter)
                 spread = verbs.verb_to_interaction.to(verbs.weight)  # (V, K)
@@ -142,19 +142,19 @@ class Backbone(nn.Module):
 
 
 def _nearest(size: int, cells: int, device: torch.device) -> Tensor:
-    """Which pixel stands for each cell, as in torch's nearest interpolation; runtimes round theirs differently."""
+    """Pixel index of each cell, as in torch's nearest interpolation; runtimes round theirs differently."""
     return (torch.arange(cells, device=device).float() * (size / cells)).floor().long()
 
 
 def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | list[Tensor]) -> HoiClipOutput:
-    """What a graph returned, under the names the model uses."""
+    """Put a graph's outputs under the names the model uses."""
     found: dict[str, Any] = dict(zip(names, tensors, strict=True))
     return HoiClipOutput(**found)
 
 
 @torch.no_grad()
 def fold_batch_norms(module: nn.Module) -> nn.Module:
-    """Let each convolution do the work of the frozen batch norm behind it; changes ``module``.
+    """Fold each frozen batch norm into the convolution before it; changes ``module``.
 
     W' = W * scale, b' = b * scale + shift, in double precision.
     """

@@ -1,4 +1,4 @@
-"""What an exported folder says of itself."""
+"""The description file of an exported folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST = "export.json"
 
 @dataclass
 class Manifest:
-    """What ``export.json`` says.
+    """The content of ``export.json``.
 
     Attributes:
         format: ``onnx`` or ``openvino``.
@@ -39,7 +39,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
-        """From an exported folder.  Raises HoiError if that is not what it is."""
+        """Read it from an exported folder.  Raises HoiError if it is none."""
         path = Path(folder) / MANIFEST
         try:
             manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
@@ -56,7 +56,7 @@ def is_exported(folder: str | Path) -> bool:
 
 
 def input_shapes(model: HoiClipModel) -> dict[str, list[int | str]]:
-    """Of each input of the model's graph; a word stands for a size that is free."""
+    """Shapes of the model's graph inputs by name; a word stands for a size that is free."""
     side = model.config.clip.vision_config.image_size
     shapes: dict[str, list[int | str]] = {
         "pixel_values": ["batch", 3, "height", "width"],

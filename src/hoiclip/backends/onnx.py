@@ -49,7 +49,7 @@ def as_arrays(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def write_onnx(model: HoiClipModel, path: Path) -> None:
-    """The model as ONNX, opset 18, weights in a second file beside it.
+    """Write the model as ONNX, opset 18, weights in a second file beside it.
 
     Raises:
         HoiError: if onnxscript is not installed.

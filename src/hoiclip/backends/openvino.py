@@ -94,7 +94,7 @@ def openvino_graph(
 
 
 def quantized(graph: Any, calibration: Sequence[Mapping[str, Tensor]]) -> Any:
-    """Convolutions and matrix products of ResNet and encoder in 8 bits (NNCF post-training quantisation).
+    """Quantise convolutions and matrix products of ResNet and encoder to 8 bits (NNCF, post-training).
 
     Args:
         graph: a float32 ``openvino.Model``.

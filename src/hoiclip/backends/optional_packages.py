@@ -14,7 +14,7 @@ from hoiclip.errors import HoiError
 
 
 def require(package: str, extra: str) -> Any:
-    """A package that not everybody needs.
+    """Import a package that not everybody needs.
 
     Raises:
         HoiError: if it is not installed, with the command that installs it.
@@ -28,7 +28,7 @@ def require(package: str, extra: str) -> Any:
 
 @contextlib.contextmanager
 def no_telemetry() -> Iterator[None]:
-    """Without telling the makers: OpenVINO and NNCF send over the network what they are used for.
+    """Switch off usage reports: OpenVINO and NNCF send over the network what they are used for.
 
     They do so from forks of this process, which with a model in memory is not even cheap.
     """
@@ -47,7 +47,7 @@ def no_telemetry() -> Iterator[None]:
 
 @contextlib.contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Without the warnings and progress of tracers and quantisers; their errors still come through."""
+    """Silence the warnings and progress of tracers and quantisers; their errors still come through."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

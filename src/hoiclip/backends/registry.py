@@ -28,7 +28,7 @@ def open_backend(
     folder: Path | None = None,
     calibration: Iterable[Mapping[str, Tensor]] | None = None,
 ) -> Backend:
-    """What computes the forward pass.
+    """Open what computes the forward pass.
 
     Args:
         model: a model in evaluation mode; None if ``folder`` holds an exported graph.

@@ -1,4 +1,4 @@
-"""What ``hoiclip bench`` measures with where nothing is given: a plain composition, weights, photographs."""
+"""The baseline of ``hoiclip bench``: DETR and CLIP of transformers, as people run them."""
 
 from __future__ import annotations
 

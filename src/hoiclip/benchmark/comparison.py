@@ -1,4 +1,4 @@
-"""How a row of a benchmark compares with our own eager fp32: speed, and how far the outputs are off."""
+"""How a row of a benchmark compares with our own eager fp32: speed, and how far the outputs differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOP = 100
 
 
 def compared(row: Row, job: Job, reference: Row, base: Job) -> Row:
-    """The row with its ratios to our eager fp32, and how far its answers are from it."""
+    """Add a row's ratios to our eager fp32, and how far its outputs differ."""
     if "error" in row:
         return row
     row["gflop_per_image"] = row.get("gflop_per_image") or reference["gflop_per_image"]
@@ -33,7 +33,7 @@ def compared(row: Row, job: Job, reference: Row, base: Job) -> Row:
 
 
 def differences(expected: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> Row:
-    """How far outputs of B images are from those of another run.
+    """Compare the outputs of B images with those of another run.
 
     Args:
         expected, got: (B, ...) by name, see ``HoiClipOutput``; ``object_ids`` (K,) of the vocabulary.

@@ -1,4 +1,4 @@
-"""How fast, how much memory, how many operations: the instruments of ``hoiclip bench``.
+"""Measure time, memory and operations.
 
 Times are of the wall clock, after the device has settled.  Operations are counted while a model runs,
 two for each multiply-add in convolutions, matrix products and attention; adding, normalising and
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime", "numpy",
 
 
 def settle(device: torch.device) -> None:
-    """Wait until an accelerator has done what it was told."""
+    """Wait until an accelerator has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -98,7 +98,7 @@ def count_operations(work: Callable[[], Any]) -> int:
 
 
 class PeakMemory:
-    """The most memory a process has held since this was made, in MiB.
+    """Peak memory of a process since this was made, in MiB.
 
     On CUDA what torch took of the card; else the resident set, from the start of the process where
     the system cannot forget an earlier peak.
@@ -131,7 +131,7 @@ def resident_mib() -> float:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers hold for: processor, cores, threads, memory, versions."""
+    """The machine the numbers hold for: processor, cores, threads, memory, versions."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -29,7 +29,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def table(results: dict[str, Any]) -> str:
-    """What :func:`bench` found, in Markdown."""
+    """Render the results of :func:`bench` in Markdown."""
     about, settings = results["machine"], results["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     where = about.get("gpu") or f"{about['processor']}, {about['cores']} cores, {about['threads']} threads"

@@ -105,7 +105,7 @@ def _refuse_unknown(model: str | Path | None, backends: Sequence[str], precision
 
 
 def _others(base: Job, backends: Sequence[str], precisions: Sequence[str], examples: Path) -> list[Job]:
-    """What is measured beside eager fp32: the baselines, and every other combination."""
+    """The other rows beside eager fp32: the baselines, and every other combination."""
     baselines = (BASELINE, BASELINE_KEEPING_MEMORY) if base.device == "cpu" else (BASELINE,)
     jobs = [replace(base, backend=name, photos=None) for name in baselines]
     for backend, precision in product(backends, precisions):
@@ -149,7 +149,7 @@ def _measure_beside(
 
 
 def run_in_process(job: Job) -> Row:
-    """:func:`measure` in a fresh Python; whatever goes wrong there becomes the row's ``error``."""
+    """Run :func:`measure` in a fresh Python; whatever goes wrong there becomes the row's ``error``."""
     command = [sys.executable, "-m", "hoiclip.benchmark.worker", json.dumps(asdict(job))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:

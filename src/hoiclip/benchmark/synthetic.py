@@ -1,4 +1,4 @@
-"""What a benchmark works on where nothing is given: drawn photographs, and a full-size model with seeded weights."""
+"""Synthetic inputs of a benchmark: drawn photographs, and a full-size model with seeded weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hoiclip.vocabulary import HoiVocabulary
 
 @torch.no_grad()
 def save_seeded_model(folder: Path, seed: int) -> None:
-    """The full-size model in weights of normal noise, scaled so that answers depend on the image.
+    """Save the full-size model with weights of normal noise, scaled so that outputs depend on the image.
 
     Plain noise would let attention average everything: all queries would say the same.  Sharper
     attention and a weaker update of the residual stream keep them apart.
     """
-    words = HoiVocabulary.from_name("hico")
-    model = HoiClipModel(HoiClipConfig(vocabulary=words, unused_parameters=False))
+    vocabulary = HoiVocabulary.from_name("hico")
+    model = HoiClipModel(HoiClipConfig(vocabulary=vocabulary, unused_parameters=False))
     random = torch.Generator().manual_seed(seed)
     for name, weight in model.state_dict().items():
         if name.endswith("logit_scale"):
@@ -43,8 +43,8 @@ def save_seeded_model(folder: Path, seed: int) -> None:
     for classifier in (model.interactions, model.objects, model.verbs):
         assert classifier is not None
         classifier.weight.copy_(nn.functional.normalize(classifier.weight, dim=-1))
-    model.verbs.verb_to_interaction = torch.from_numpy(words.verb_to_interaction)  # type: ignore[union-attr]
-    model.vocabulary = words
+    model.verbs.verb_to_interaction = torch.from_numpy(vocabulary.verb_to_interaction)  # type: ignore[union-attr]
+    model.vocabulary = vocabulary
     save_model(model, folder)
 
 
@@ -68,7 +68,7 @@ def draw_photo(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def draw_photos(folder: Path, size: tuple[int, int], number: int, seed: int) -> None:
-    """JPEG files of twice ``size``, so that the detector's view is exactly ``size``."""
+    """Write JPEG files of twice ``size``, so that the detector's view is exactly ``size``."""
     folder.mkdir(parents=True)
     for i in range(number):
         draw_photo((2 * size[0], 2 * size[1]), seed * 1000 + i).save(folder / f"{i:04d}.jpg", quality=90)

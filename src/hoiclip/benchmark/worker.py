@@ -100,7 +100,7 @@ def _time_model(job: Job, work: Callable[[], Any], device: torch.device) -> Row:
 
 
 def _peak(job: Job, device: torch.device) -> float | None:
-    """Operations per second of the best matrix product within reach of this backend.
+    """Operations per second of the best matrix product in this backend's precision.
 
     Raises:
         HoiError: if at this rate a forward pass would take longer than anybody waits.
@@ -119,7 +119,7 @@ def _peak(job: Job, device: torch.device) -> float | None:
 
 
 class Recorder:
-    """A backend that, asked to, keeps its outputs."""
+    """A backend that can keep its outputs."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

@@ -1,4 +1,4 @@
-"""Other people's weights into ours.
+"""Convert the official HOICLIP and GEN-VLKT checkpoints.
 
     hoiclip convert hoiclip checkpoint.pth --vocabulary hico --out model/
 
@@ -38,7 +38,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 
 def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico") -> HoiClipModel:
-    """The official HOICLIP checkpoint as a :class:`HoiClipModel`.
+    """Convert the official HOICLIP checkpoint to a :class:`HoiClipModel`.
 
     It keeps what it was trained with: the frozen random bias of the text classifiers, V-COCO's
     verb-to-interaction matrix (which is indexed by object instead of class), attention to padded
@@ -52,14 +52,14 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
         HoiError: if the file cannot be read or does not belong to that vocabulary.
     """
     weights, origin = as_weights(source)
-    words = HoiVocabulary.coerce(vocabulary)
-    _check_rows(weights, words, origin)
+    vocabulary = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, vocabulary, origin)
     depths = detector_config(resnet_name(weights, "backbone.0.body"))
     config = HoiClipConfig(
         detector=depths,
         clip=clip_sizes(weights, "clip_model."),
-        vocabulary=words,
-        verb_weight=0.1 if words.name == "vcoco" else 0.5,
+        vocabulary=vocabulary,
+        verb_weight=0.1 if vocabulary.name == "vcoco" else 0.5,
         mask_padding=False,
         classifier_bias=True,
         unused_parameters=True,
@@ -82,19 +82,19 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
     for i in range(3):
         names.linear(f"inter2verb.layers.{i}", f"verbs.adapter.{2 * i}")
     names.move("verb_projection.weight", "verbs.weight")
-    _map_classifiers(names, words)
+    _map_classifiers(names, vocabulary)
     # all columns where the file has both; it is a weight of its own, since V-COCO's is not the true one
     for name in ("verb2hoi_proj", "verb2hoi_proj_eval"):
         if name in names.left:
             names.move(name, "verbs.verb_to_interaction")
-    hint = f"this is not a HOICLIP checkpoint for the vocabulary {words.name!r}"
-    return _filled(config, names.finish(hint), origin, hint, words)
+    hint = f"this is not a HOICLIP checkpoint for the vocabulary {vocabulary.name!r}"
+    return _filled(config, names.finish(hint), origin, hint, vocabulary)
 
 
 def convert_gen_vlkt(
     source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico", clip: str | Path | None = None
 ) -> HoiClipModel:
-    """The official GEN-VLKT checkpoint (the paper's baseline) as a :class:`HoiClipModel`.
+    """Convert the official GEN-VLKT checkpoint (the paper's baseline) to a :class:`HoiClipModel`.
 
     Args:
         source, vocabulary: as in :func:`convert_hoiclip`.
@@ -105,47 +105,47 @@ def convert_gen_vlkt(
         HoiError: if the file cannot be read or does not belong to that vocabulary.
     """
     weights, origin = as_weights(source)
-    words = HoiVocabulary.coerce(vocabulary)
-    _check_rows(weights, words, origin)
+    vocabulary = HoiVocabulary.coerce(vocabulary)
+    _check_rows(weights, vocabulary, origin)
     clip_model = load_clip(clip) if clip else None
     config = HoiClipConfig(
         variant="gen-vlkt",
         detector=detector_config(resnet_name(weights, "backbone.0.body")),
         clip=clip_model.config if clip_model else clip_config(),
         carries_clip=clip_model is not None,
-        vocabulary=words,
+        vocabulary=vocabulary,
     )
     names = KeyMapper(weights, origin)
     _map_detector(names, config)
     _map_gen_vlkt_decoder(names, "interaction_decoder", config)
-    _map_classifiers(names, words)
-    hint = f"this is not a GEN-VLKT checkpoint for the vocabulary {words.name!r}"
+    _map_classifiers(names, vocabulary)
+    hint = f"this is not a GEN-VLKT checkpoint for the vocabulary {vocabulary.name!r}"
     converted = names.finish(hint)
     if clip_model is not None:
         converted |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
-    return _filled(config, converted, origin, hint, words)
+    return _filled(config, converted, origin, hint, vocabulary)
 
 
-def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, words: HoiVocabulary) -> HoiClipModel:
+def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, vocabulary: HoiVocabulary) -> HoiClipModel:
     """A model whose every weight comes from a file."""
     with no_init_weights():
         model = HoiClipModel(config)
     fill_weights(model, weights, origin, hint)
-    model.vocabulary = words
+    model.vocabulary = vocabulary
     model.text_embedder = TextEmbedder(config.tokenizer)
     return model.eval()
 
 
-def _check_rows(weights: Weights, words: HoiVocabulary, origin: str) -> None:
-    """The classifiers tell which vocabulary a file belongs to."""
+def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> None:
+    """Check by the rows of the classifiers which vocabulary a file belongs to."""
     for name, expected in (
-        ("visual_projection.weight", len(words.seen)),
-        ("obj_visual_projection.weight", len(words.objects) + 1),
-        ("verb_projection.weight", len(words.verbs)),
+        ("visual_projection.weight", len(vocabulary.seen)),
+        ("obj_visual_projection.weight", len(vocabulary.objects) + 1),
+        ("verb_projection.weight", len(vocabulary.verbs)),
     ):
         if name in weights and len(weights[name]) != expected:
             raise HoiError(
-                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {words.name!r} "
+                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {vocabulary.name!r} "
                 f"has {expected}; name the vocabulary it was trained on"
             )
 
@@ -178,7 +178,7 @@ def _map_gen_vlkt_decoder(names: KeyMapper, new: str, config: HoiClipConfig) -> 
     names.linear("hoi_class_fc.1", f"{new}.projection_norm")
 
 
-def _map_classifiers(names: KeyMapper, words: HoiVocabulary) -> None:
+def _map_classifiers(names: KeyMapper, vocabulary: HoiVocabulary) -> None:
     names.linear("obj_visual_projection", "objects")
     if "eval_visual_projection.weight" not in names.left:
         names.linear("visual_projection", "interactions")
@@ -188,7 +188,7 @@ def _map_classifiers(names: KeyMapper, words: HoiVocabulary) -> None:
     trained, bias = names.take("visual_projection.weight"), names.take("visual_projection.bias")
     if rows is None or trained is None or bias is None:
         return
-    seen = torch.from_numpy(words.seen)
+    seen = torch.from_numpy(vocabulary.seen)
     full = torch.zeros(len(rows))
     full[seen] = bias
     names.drop(r"eval_visual_projection\.bias")

@@ -29,7 +29,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 
 def load_clip(source: str | Path) -> CLIPModel:
-    """CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
+    """Load CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
 
     Raises:
         HoiError: if it cannot be read.
@@ -48,7 +48,7 @@ def load_clip(source: str | Path) -> CLIPModel:
 
 
 def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
-    """DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
+    """Load DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
 
     Raises:
         HoiError: if it cannot be read.
@@ -99,7 +99,7 @@ def initialise_from(
     queries: str = "fresh",
     **config: Any,
 ) -> HoiClipModel:
-    """A model ready for training: DETR's detector, CLIP frozen, classifiers made of words.
+    """Build a model ready for training: DETR's detector, CLIP frozen, classifiers from sentences.
 
     Backbone, input projection, encoder and box head (twice) are DETR's; its first decoder layers
     and their norm become the instance decoder.  Queries and the interaction half start fresh; DETR's
@@ -142,7 +142,7 @@ def initialise_from(
 
 
 def _detector_weights(detr: Weights, layers: int) -> Weights:
-    """What a model takes over from DETR, under the model's names."""
+    """The weights taken over from DETR, under the model's names."""
     prefixes = {
         "model.backbone.": "detector.backbone.",
         "model.input_projection.": "detector.input_projection.",
@@ -164,7 +164,7 @@ def _detector_weights(detr: Weights, layers: int) -> Weights:
 
 @torch.no_grad()
 def _begin_at_detr_queries(model: HoiClipModel, known: torch.Tensor, source: str) -> None:
-    """Pair positions are DETR's query positions; what tells a human from an object query starts small."""
+    """Start pair positions at DETR's query positions, and human and object queries at small values."""
     detector, wanted = model.detector, model.config.num_queries
     if len(known) < wanted:
         raise HoiError(f"{source}: has {len(known)} queries, fewer than the {wanted} of num_queries")

@@ -15,7 +15,7 @@ Weights = dict[str, Tensor]
 
 
 class KeyMapper:
-    """Takes weights out of ``source`` under their old names and keeps account of what is left."""
+    """Move weights from their old names to new ones, and keep account of what is left."""
 
     def __init__(self, weights: Weights, origin: str) -> None:
         self.left = dict(weights)
@@ -40,7 +40,7 @@ class KeyMapper:
         self.move(f"{old}.bias", f"{new}.bias")
 
     def attention(self, old: str, new: str, out: str = "o_proj") -> None:
-        """torch's fused query-key-value projection into three."""
+        """Split torch's fused query-key-value projection into three."""
         for kind in ("weight", "bias"):
             fused = self.take(f"{old}.in_proj_{kind}")
             if fused is not None:
@@ -49,12 +49,12 @@ class KeyMapper:
         self.linear(f"{old}.out_proj", f"{new}.{out}")
 
     def drop(self, pattern: str) -> None:
-        """Known leftovers that carry nothing."""
+        """Drop known leftovers that carry nothing."""
         for name in [n for n in self.left if re.fullmatch(pattern, n)]:
             del self.left[name]
 
     def finish(self, hint: str) -> Weights:
-        """Everything must have found its place.
+        """Return the weights; raise HoiError if one was missing or is left over.
 
         Raises:
             HoiError: naming what is missing and what is unknown.
@@ -158,7 +158,7 @@ def map_clip(names: KeyMapper, old: str, new: str, config: CLIPConfig) -> None:
 
 
 def clip_sizes(weights: Weights, prefix: str) -> CLIPConfig:
-    """Which CLIP a checkpoint holds, read off its shapes."""
+    """The CLIP that a checkpoint holds, read off its shapes."""
     patches = weights.get(f"{prefix}visual.conv1.weight")
     positions = weights.get(f"{prefix}visual.positional_embedding")
     if patches is None or positions is None:

@@ -27,7 +27,7 @@ ALLOWED_CLASSES: list[Any] = [argparse.Namespace]
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Tensors by name from a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` file or a TorchScript archive.
+    """Read tensors by name from a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` file or a TorchScript archive.
 
     The entries ``model``, ``state_dict`` or ``model_state_dict`` of a training checkpoint are
     looked into.

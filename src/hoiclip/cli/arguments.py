@@ -1,4 +1,4 @@
-"""What several commands share: argument types, the options of an experiment, and how a parser complains."""
+"""What several commands share: argument types, the options of an experiment, and the parser itself."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _ExperimentOption(argparse.Action):
-    """Collects ``--name=text`` in ``options``; :func:`hoiclip.experiments.load_experiment` reads and checks it."""
+    """Collect ``--name=text`` in ``options``; :func:`hoiclip.experiments.load_experiment` reads and checks it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         namespace.options = [*namespace.options, f"--{self.dest}={values}"]
 
 
 def experiment_arguments(parser: CommandParser, *, own: Sequence[str] = ()) -> None:
-    """Let every option of an experiment be given, with its type, default and sentence in the help.
+    """Add every option of an experiment, with its type, default and sentence in the help.
 
     Args:
         parser: of a command.
@@ -103,13 +103,13 @@ def _metavar(kind: Any) -> str:
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
-    """The experiment a command works on."""
+    """Add the experiment a command works on."""
     parser.add_argument("config", metavar="CONFIG", help="name of an experiment (hicodet, vcoco, custom, playground, "
                         "hicodet_rf_uc, ...), or a YAML file")  # fmt: skip
 
 
 def backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """What computes the forward pass, and where."""
+    """Add the options for what computes the forward pass, and where."""
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--backend", metavar="NAME", help="torch (default), compile, onnx or openvino")
     parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")

@@ -25,7 +25,7 @@ def _ids(n: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """What is known to be in one image.  All ids are 0-based.
+    """The boxes and interactions annotated in one image.  All ids are 0-based.
 
     Attributes:
         file_name: name relative to the image folder of its dataset; the key of detections.
@@ -83,7 +83,7 @@ class AnnotatedImage:
 
 
 def draw_annotations(image: Image.Image, annotated: AnnotatedImage, vocabulary: HoiVocabulary) -> Image.Image:
-    """A copy with the annotations, drawn as :func:`draw_triplets` draws predictions."""
+    """Draw the annotations on a copy, as :func:`draw_triplets` draws predictions."""
     pairs: dict[tuple[int, int], DrawnPair] = {}
     verbs = annotated.verbs(vocabulary)
     for (human, obj), hoi, verb in zip(annotated.pairs.tolist(), annotated.hoi_ids, verbs, strict=True):

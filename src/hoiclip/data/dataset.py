@@ -1,4 +1,4 @@
-"""One door to all datasets: a folder, or a single annotation file, to annotated images.
+"""Open any dataset: a folder, or a single annotation file.
 
 source = open_dataset("data/hicodet")            # or "data/vcoco", "my_data", "test_hico.json"
 samples = source.samples("train")                # (image, annotation) by index
@@ -30,7 +30,7 @@ FINDERS = {"custom": find_custom, "hicodet": find_hicodet, "vcoco": find_vcoco}
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened dataset: knows its files, reads a split when asked."""
+    """An opened dataset: its files, read split by split."""
 
     files: DatasetLayout
     box_format: str | None = None
@@ -179,7 +179,7 @@ def _folder(root: Path, kind: str | None) -> DatasetLayout:
 
 
 def people_of(dataset: Dataset, split: str, images: Sequence[AnnotatedImage]) -> Sequence[VcocoImage | AnnotatedImage]:
-    """What V-COCO's evaluation needs to know of these images: all people, also those who do nothing.
+    """The V-COCO ground truth of these images: all people, also those who do nothing.
 
     Args:
         dataset: an opened V-COCO.

@@ -1,4 +1,4 @@
-"""Getting a dataset onto the disk: downloads that continue, archives that cannot write elsewhere."""
+"""Download and unpack a dataset: downloads continue, archives cannot write elsewhere."""
 
 from __future__ import annotations
 

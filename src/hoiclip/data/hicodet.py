@@ -125,7 +125,7 @@ def _refuse_cut_off(path: Path) -> None:
 
 
 class _MatReader:
-    """Reads one image record after the other."""
+    """Read one image record after the other."""
 
     def __init__(self, path: Path, vocabulary: HoiVocabulary) -> None:
         self.path, self.vocabulary, self.content = path, vocabulary, HoiaContent()

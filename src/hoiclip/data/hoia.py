@@ -65,7 +65,7 @@ class Defect:
 
 @dataclass
 class HoiaContent:
-    """A file read to its end, however bad it is: what could be understood, and what could not.
+    """The content of a file, and everything in it that could not be understood.
 
     Attributes:
         images: one per entry of the file.  Boxes keep their positions; a box of unknown class has
@@ -197,7 +197,7 @@ def read_json_text(path: str | Path) -> str:
 
 
 def parse_json(text: str, path: str | Path) -> Any:
-    """``json.loads`` whose complaint names file and line.
+    """Parse JSON; an error names file and line.
 
     Raises:
         HoiError: malformed JSON.
@@ -237,7 +237,7 @@ def parse_hoia(
     *,
     box_format: str | None = None,
 ) -> HoiaContent:
-    """Turn the parsed JSON into annotated images and a list of what was wrong with it.
+    """Turn the parsed JSON into annotated images and a list of defects.
 
     Raises:
         HoiError: if this is not a list of images at all, or the box format is unknown.
@@ -259,7 +259,7 @@ def parse_hoia(
 
 
 class _EntryReader:
-    """Reads entry after entry; keeps the look-up tables of one vocabulary."""
+    """Read entry after entry, with the look-up tables of one vocabulary."""
 
     def __init__(self, vocabulary: HoiVocabulary, box_format: str) -> None:
         self.vocabulary, self.box_format = vocabulary, box_format

@@ -1,4 +1,4 @@
-"""Training views: which of the annotated images, and which of their pairs, a run may learn from.
+"""Subsets of the annotated images, and of their pairs, that a run may learn from.
 
     images = without_unseen(images, vocabulary)            # zero-shot settings (paper section 4.1)
     images = fraction(images, 0.05, seed=0)                # fractional data (paper section 4.2)

@@ -1,4 +1,4 @@
-"""What training reads: augmented views and targets, one dict per image, and how they become a batch.
+"""The training dataset: augmented views and targets of each image, and their batches.
 
 samples = ImageFolder(load_hoia("trainval_hico.json"), "images/train2015")    # or a PlaygroundDataset
 dataset = HoiTrainingDataset(samples, "hico", detector_view=detector_view, clip_view=clip_view,
@@ -99,7 +99,7 @@ class HoiTrainingDataset(Dataset[dict[str, Any]]):
 def make_targets(
     annotation: AnnotatedImage, vocabulary: HoiVocabulary, size: tuple[int, int]
 ) -> dict[str, torch.Tensor]:
-    """What the criterion compares with: one row per distinct (human box, object box).
+    """Make the targets of one image: one row per distinct (human box, object box).
 
     Args:
         annotation: boxes in pixels of the image the model sees.
@@ -135,7 +135,7 @@ def make_targets(
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: images padded with zeros at the bottom and right to the largest height and width.
+    """Make a batch: images padded with zeros at the bottom and right to the largest height and width.
 
     Returns:
         ``pixel_values`` (B, 3, H, W), ``pixel_mask`` (B, H, W) int64 (1 = image, 0 = padding),

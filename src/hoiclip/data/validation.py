@@ -1,4 +1,4 @@
-"""``hoiclip data check``: what a dataset holds, beside what its authors published, and what is wrong with it.
+"""Count a dataset, compare it with the published counts, and list every defect.
 
 report = check("data/hicodet")
 print(report.to_text())
@@ -53,7 +53,7 @@ PUBLISHED_CLASSES = {
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds.
+    """Counts and defects of one split.
 
     Attributes:
         split: its name.

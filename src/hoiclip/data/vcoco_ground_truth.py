@@ -1,4 +1,4 @@
-"""V-COCO ground truth: who does what, with which object.
+"""V-COCO ground truth: people, their actions, and the objects of each role.
 
 The official annotation is a list of people, not of pairs: every person carries the actions they
 perform, and every action up to two roles (``hit``: the instrument and the object hit), each filled
@@ -73,7 +73,7 @@ ROLE_NAMES = tuple(verb for action in ACTIONS if action.roles for verb in action
 
 @dataclass(frozen=True, eq=False)
 class VcocoImage:
-    """Everything V-COCO says about one image.
+    """The V-COCO annotation of one image.
 
     Attributes:
         file_name: key of the detections.

@@ -274,7 +274,8 @@ def sweep_enhancement(
     annotations: Sequence[AnnotatedImage],
     vocabulary: HoiVocabulary,
     zero_shot_top_ks: Sequence[int] = (0, 5, 10, 15, 20),
-    **options: Any,
+    top_k: int = 100,
+    nms_threshold: float | None = 0.7,
 ) -> dict[int, HicoDetResult]:
     """Paper Table 7: one pass over cached outputs for several K of the training-free enhancement.
 
@@ -283,7 +284,7 @@ def sweep_enhancement(
             scores, zero-shot logits), shapes as in :func:`hoiclip.postprocessing.rank_sweep`.
         annotations, vocabulary: as in :class:`HicoDetEvaluator`.
         zero_shot_top_ks: the values of K; 0 is the model without enhancement.
-        options: further arguments of :func:`hoiclip.postprocessing.rank_batch`.
+        top_k, nms_threshold: as in :func:`hoiclip.postprocessing.rank_batch`.
 
     Returns:
         One result (protocol "hoiclip") per K.
@@ -291,7 +292,7 @@ def sweep_enhancement(
     evaluators = {k: HicoDetEvaluator(annotations, vocabulary) for k in zero_shot_top_ks}
     for file_names, human, object_, object_scores, interaction_scores, logits in outputs:
         arrays = human, object_, object_scores, interaction_scores, logits
-        ranked = rank_sweep(*arrays, vocabulary, zero_shot_top_ks, **options)
+        ranked = rank_sweep(*arrays, vocabulary, zero_shot_top_ks, top_k=top_k, nms_threshold=nms_threshold)
         for k, evaluator in evaluators.items():
             for file_name, found in zip(file_names, ranked[k], strict=True):
                 evaluator.add(file_name, found)

@@ -45,7 +45,7 @@ class Pairs:
 
 
 def true_positives(detected: Pairs, scores: np.ndarray, truth: Pairs, *, touching: bool = False) -> np.ndarray:
-    """Which detections are right, all images and classes at once.
+    """Mark the true positives, all images and classes at once.
 
     A detection belongs to the annotated pair of its group with the greatest overlap, the overlap of
     two pairs being the smaller of their human and object IoU and at least 0.5 (of equal ones the

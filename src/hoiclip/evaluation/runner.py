@@ -1,4 +1,4 @@
-"""A model, or anybody's detections, against annotated images: everything a protocol says at once.
+"""Evaluate a model, or anybody's detections, by every metric of a protocol at once.
 
 hoiclip evaluate hicodet --model model/ --data.root data/hicodet --out metrics.json
 hoiclip evaluate hicodet --detections mine.jsonl --annotations test_hico.json
@@ -35,7 +35,7 @@ Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table sh
 
 
 class Detector(Protocol):
-    """What :class:`hoiclip.HoiDetector` offers, as far as evaluation needs it."""
+    """The part of :class:`hoiclip.HoiDetector` that evaluation needs."""
 
     backend: Backend
     processor: HoiClipProcessor

@@ -1,4 +1,4 @@
-"""Detections on disk: one JSON line per image, and the submission forms of both datasets.
+"""Write detections in the submission forms of both datasets.
 
     save_detections("detections.jsonl", {file_name: detections, ...})
     detections = load_detections("detections.jsonl", HoiVocabulary.from_name("hico"))

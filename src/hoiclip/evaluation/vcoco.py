@@ -218,7 +218,7 @@ class VcocoEvaluator:
             self._waiting.clear()
 
     def _match(self, found: _Predictions) -> None:
-        """Judge predictions: every one of an image must be in the same call."""
+        """Match predictions: every one of an image must be in the same call."""
         tied, overlap = self._nearest_person(found)
         owner = tied[found.person]
         counted = (owner < 0) | self._labelled[owner]  # a prediction for an unlabelled person is not counted

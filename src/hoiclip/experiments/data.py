@@ -25,7 +25,7 @@ SHIPPED_PARTS = ASSETS / "playground"  # of ``playground`` as detr and clip
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads.
+    """The data of a run.
 
     Attributes:
         vocabulary: what the ids mean, and which interactions are unseen.
@@ -42,7 +42,7 @@ class RunData:
 
 
 def open_run_data(experiment: Experiment) -> RunData:
-    """Open what an experiment reads.
+    """Open the data of an experiment.
 
     Raises:
         HoiError: missing or damaged data, no image left to learn from.

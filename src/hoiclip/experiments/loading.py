@@ -179,7 +179,7 @@ def _instantiate(options: Options, where: str) -> Experiment:
 
 @cache
 def _parser() -> ArgumentParser:
-    """Knows the type of every option; made once, since that takes a second."""
+    """The parser that knows the type of every option; made once, since that takes a second."""
     parser = ArgumentParser(exit_on_error=False)
     for name, kind in typing.get_type_hints(Experiment).items():
         if dataclasses.is_dataclass(kind):
@@ -190,7 +190,7 @@ def _parser() -> ArgumentParser:
 
 
 def _one_sentence(reason: str) -> str:
-    """Which option, what it should be and what was given; jsonargparse explains at length."""
+    """Shorten jsonargparse's explanation: which option, what it should be, what was given."""
     found = re.match(r'Parser key "([\w.]+)": (.*?)(?:(?:\. Got|Given) value: (.*))?$', reason)
     if not found:
         return reason.rstrip(".")[:300]

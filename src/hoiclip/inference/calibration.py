@@ -1,4 +1,4 @@
-"""Images from which int8 reads the range of every activation."""
+"""Calibration images, from which int8 reads the range of every activation."""
 
 from __future__ import annotations
 

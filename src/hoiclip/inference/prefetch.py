@@ -1,4 +1,4 @@
-"""A folder of images past a model: reading overlaps with detecting, memory stays bounded.
+"""Stream images through a model: reading overlaps with detecting, memory stays bounded.
 
     paths -> readers (threads): decode, resize, both views -> line of waiting images, in order
           -> the first one and others of its size: one batch -> results, in the order of the paths
@@ -32,7 +32,7 @@ BATCHES_TO_CHOOSE_FROM = 3
 
 @dataclass
 class PreparedImage:
-    """An image as the model wants it.
+    """An image prepared for the model.
 
     Attributes:
         views: the detector's (3, h, w) and CLIP's (3, s, s).
@@ -48,7 +48,7 @@ class PreparedImage:
 def prepare(
     path: Path, processor: HoiClipProcessor, *, keep_image: bool = True, draft: bool = False
 ) -> PreparedImage | HoiError:
-    """Read one file and make both views from one decoding; or say what is wrong with it.
+    """Read one file and make both views from one decoding; or return what is wrong with it.
 
     Args:
         path: the file.
@@ -70,7 +70,7 @@ def prepare(
 
 @dataclass
 class Pending:
-    """A place in the line: being read, ready, or done."""
+    """An image of the stream: being read, ready, or done."""
 
     path: Path
     reading: Future[PreparedImage | HoiError]
@@ -79,7 +79,7 @@ class Pending:
     result: Detections | HoiError | None = None
 
     def wait(self) -> None:
-        """Until it is read."""
+        """Wait until it is read."""
         if self.ready is None and self.result is None:
             read = self.reading.result()
             if isinstance(read, HoiError):
@@ -135,7 +135,7 @@ def detect_stream(
 def _detect_first(
     front: Sequence[Pending], detect: Callable[[Sequence[PreparedImage]], list[Detections]], batch_size: int
 ) -> None:
-    """See to it that the first in line has a result, and whoever shares its batch."""
+    """Detect in the first image of the stream, and in those that share its batch."""
     if front[0].result is not None:
         return
     for place in front:

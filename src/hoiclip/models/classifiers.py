@@ -1,4 +1,4 @@
-"""What are they doing?  Interactions against sentences (section 3.4), verbs against verb vectors (section 3.3)."""
+"""Classifiers: interactions against sentences (section 3.4), verbs against verb vectors (section 3.3)."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class HoiClipConfig(PreTrainedConfig):
         clip_name: one of OpenAI's vision transformers; read only when ``clip`` is not given.
         detector: DETR sizes (``transformers.DetrConfig`` or its dict), encoder and instance decoder.
         clip: CLIP sizes (``transformers.CLIPConfig`` or its dict).
-        tokenizer: hub id or folder of CLIP's tokenizer, read when new words are embedded and the
+        tokenizer: hub id or folder of CLIP's tokenizer, read when another vocabulary is embedded and the
             model folder brings none.
         vocabulary: name, file or :class:`HoiVocabulary` whose sizes the classifiers take.
         variant: ``hoiclip``, or ``gen-vlkt`` for the paper's baseline.
@@ -90,7 +90,7 @@ class HoiClipConfig(PreTrainedConfig):
             Converted checkpoints do, so that they convert without loss and count the paper's 66.1 million.
         eos_weight, cost_*, weight_*, focal_alpha: the matcher and the losses (section 3.5).
         carries_clip: False for a baseline without its teacher: it detects, but cannot learn or take
-            other words.
+            another vocabulary.
         distillation_weight: GEN-VLKT's mimic loss; 0 gives *Base* of Table 5.
     """
 
@@ -178,7 +178,7 @@ class HoiClipConfig(PreTrainedConfig):
         return bool(sizes)
 
     def take_sizes(self, vocabulary: HoiVocabulary) -> None:
-        """Store what the layers need to know of a vocabulary."""
+        """Store the sizes of a vocabulary."""
         self.vocabulary_name = vocabulary.name
         self.num_verbs = len(vocabulary.verbs)
         self.num_objects = len(vocabulary.objects)

@@ -1,4 +1,4 @@
-"""Where are the people and the objects?  DETR with two groups of queries (section 3.1).
+"""The instance detector: DETR with two groups of queries (section 3.1).
 
 B images, N queries, S cells of the feature map, L decoder layers.
 """
@@ -36,7 +36,7 @@ class FrozenBatchNorm(DetrFrozenBatchNorm2d):
     """transformers' frozen batch norm in one pass over the features instead of two; backward keeps one map less."""
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What the norm comes to, x * scale + shift: (C,) each."""
+        """Scale and shift of the norm, x * scale + shift: (C,) each."""
         scale = self.weight * (self.running_var + 1e-5).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
@@ -82,7 +82,7 @@ class InstanceDetector(nn.Module):
         self.object_norm = nn.LayerNorm(config.clip.projection_dim)
 
     def encode(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image to V_d.
+        """Encode images to V_d.
 
         Args:
             pixel_values: (B, 3, H, W) ImageNet-normalised.
@@ -104,7 +104,7 @@ class InstanceDetector(nn.Module):
         return memory, positions, padding_mask
 
     def decode(self, memory: Tensor, positions: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """V_d to O_h and O_o, each (L, B, N, 256): every decoder layer after the shared final norm.
+        """Decode V_d to O_h and O_o, each (L, B, N, 256): every decoder layer after the shared final norm.
 
         The un-normed state feeds the next layer, as in the original DETR.
         """

@@ -3,7 +3,7 @@
     photo -> InstanceDetector   boxes and object classes of N human-object pairs       section 3.1
           -> CLIP image tower   V_s, V_g (frozen)                                      section 3.2
           -> KnowledgeDecoder   interaction queries read V_s and V_d                   section 3.2
-          -> VerbClassifier         verb adapter and verb classifier                       section 3.3
+          -> VerbClassifier     verb adapter and verb classifier                       section 3.3
           -> TextClassifier     interactions scored against their sentences            section 3.4
 
 B images, N queries, K interactions, C objects, V verbs; D is CLIP's joint width (512), W the width
@@ -32,7 +32,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 
 class HoiClipModel(PreTrainedModel):
-    """Finds human - verb - object triplets.
+    """Find human - verb - object triplets.
 
     >>> model = HoiClipModel.from_pretrained(path)
     >>> out = model(**processor(images, return_tensors="pt"))
@@ -56,7 +56,7 @@ class HoiClipModel(PreTrainedModel):
 
     def __init__(self, config: HoiClipConfig) -> None:
         super().__init__(config)
-        # DETR's layers stand here without their own model, and a ResNet has no attention to choose
+        # DETR's layers are used without DETR's own model, and a ResNet has no attention to choose
         config.detector._attn_implementation = {"": config._attn_implementation, "backbone_config": "eager"}
         width = config.clip.projection_dim
         baseline = config.variant == "gen-vlkt"
@@ -94,7 +94,7 @@ class HoiClipModel(PreTrainedModel):
             if not getattr(module.weight, "_is_hf_initialized", False):
                 init.normal_(module.weight)
         elif isinstance(module, (TextClassifier, VerbClassifier)):
-            # stands until words are embedded: every class its own direction
+            # holds until sentences are embedded: every class its own direction
             if not getattr(module.weight, "_is_hf_initialized", False):
                 init.normal_(module.weight)
                 module.weight.copy_(nn.functional.normalize(module.weight, dim=-1))
@@ -119,7 +119,7 @@ class HoiClipModel(PreTrainedModel):
             self.clip.eval()
         return self
 
-    # --- the way of an image ---------------------------------------------------------------------
+    # --- forward pass ---------------------------------------------------------------------
 
     def encode_images(
         self,
@@ -128,11 +128,11 @@ class HoiClipModel(PreTrainedModel):
         clip_pixel_values: Tensor | None = None,
         learning: bool = False,
     ) -> dict[str, Tensor]:
-        """What the decoders read of B images: V_d, and V_s and V_g where CLIP has its say.
+        """Encode B images for the decoders: V_d, and V_s and V_g where CLIP is used.
 
         Args:
             pixel_values, pixel_mask, clip_pixel_values: as in :meth:`forward`.
-            learning: GEN-VLKT asks its teacher too.
+            learning: GEN-VLKT needs CLIP, its teacher, too.
 
         Returns:
             ``memory`` and ``positions`` (B, S, 256), ``padding_mask`` (B, 1, 1, S) to add to attention
@@ -268,7 +268,7 @@ class HoiClipModel(PreTrainedModel):
             "interaction_features": features,
         }
 
-    # --- words -----------------------------------------------------------------------------------
+    # --- vocabulary -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> HoiClipModel:
@@ -279,7 +279,7 @@ class HoiClipModel(PreTrainedModel):
         is embedded once and kept.
 
         Args:
-            vocabulary: the new words (or a published name, or a YAML file).
+            vocabulary: the new one (or a published name, or a YAML file).
             tokenizer: CLIP's tokenizer; by default the one saved beside the model, else that of
                 ``config.tokenizer``.
 
@@ -288,10 +288,12 @@ class HoiClipModel(PreTrainedModel):
         """
         vocabulary = HoiVocabulary.coerce(vocabulary)
         if self.clip is None:
-            raise HoiError("this model was converted without CLIP and keeps its words: convert it again with --clip")
+            raise HoiError(
+                "this model was converted without CLIP and keeps its vocabulary: convert it again with --clip"
+            )
         learned = self.config.interaction_classifier == "learned"
         if learned and self.vocabulary is not None:
-            raise HoiError("this model learned its classifier instead of reading sentences: it keeps its words")
+            raise HoiError("this model learned its classifier instead of reading sentences: it keeps its vocabulary")
         if tokenizer is not None or self.text_embedder is None:
             self.text_embedder = TextEmbedder(tokenizer or self.config.tokenizer)
         weight = self.interactions.weight
@@ -341,7 +343,7 @@ class HoiClipModel(PreTrainedModel):
             raise HoiError(
                 f"{source}: vocabulary.json does not belong to these weights; convert or save the model again"
             )
-        model.freeze_frozen()  # loading forgets some of it
+        model.freeze_frozen()  # from_pretrained makes every parameter trainable again
         model.text_embedder = TextEmbedder.beside(source, fallback=model.config.tokenizer)
         return loaded
 

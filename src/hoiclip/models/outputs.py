@@ -1,4 +1,4 @@
-"""What the model predicts."""
+"""The outputs of the model."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Pretraining:
         clipped: Sequence[nn.Parameter],
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """To the end, or to where the settings pause.
+        """Train to the end, or to where the settings pause.
 
         Args:
             title: of the progress bar.

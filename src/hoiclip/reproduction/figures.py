@@ -121,7 +121,7 @@ def draw_table(
 
 
 def panels_of(table: PaperTable, results: Mapping[Cell, Sequence[Mapping[str, Any]]]) -> list[list[Panel]]:
-    """What is drawn where: rows of panels."""
+    """Arrange the curves of a table in rows of panels."""
     together = table.dataset == "hicodet"
     ours: list[Panel] = []
     paper: list[Panel] = []
@@ -252,7 +252,7 @@ def _thousands(count: int) -> str:
 
 
 def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
-    """One legend for all panels, below them; the paper's look is told once, where it is not in a title."""
+    """One legend for all panels, below them; the paper's style is explained once, where it is not in a title."""
     curves = {curve.label: curve for panel in panels for curve in panel.curves}
     handles: list[Any] = []
     for label, curve in curves.items():

@@ -205,7 +205,7 @@ def _cell_dict(cell: Cell, metrics: Sequence[str], results: Sequence[Mapping[str
 
 
 def cell_experiment(cell: Cell, options: Sequence[str] = (), split: str = "test") -> Experiment:
-    """What to train for one line; equal weights have equal names.
+    """The experiment of one line; equal weights have equal names.
 
     Raises:
         HoiError: an unknown option or a value of the wrong type.

@@ -82,7 +82,7 @@ def _death(run: Run, code: int) -> str:
 
 
 def _share(slot: int, jobs: int) -> dict[str, str]:
-    """Environment of one of several processes: its cores, its GPU."""
+    """Environment variables of one of several processes: its cores, its GPU."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Runs that can be left at any moment: trained to the end, evaluated, several at once, none twice.
+"""Runs of a reproduction: trained to the end, evaluated, resumable at any moment, none made twice.
 
 A run's folder is what ``hoiclip train`` leaves, without its checkpoints, and with ``trained.json`` once
 it is complete and ``test.json`` or ``validation.json`` once it is evaluated.
@@ -38,7 +38,7 @@ IRRELEVANT_OPTIONS = {
 
 @dataclass(frozen=True)
 class Run:
-    """Weights that one or several lines of a table ask for.
+    """A training and its evaluations, which one or several lines of a table need.
 
     Attributes:
         experiment: what to train; its ``out`` is the run's folder.
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Its folder."""
         return Path(self.experiment.out)
 
     @property
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def evaluated_on(self) -> dict[str, Any]:
-        """What decides the numbers besides the weights."""
+        """The evaluation options that decide the numbers besides the weights."""
         data = self.experiment.data
         return {
             "split": self.split,
@@ -189,7 +189,7 @@ def evaluate_run(run: Run, top_ks: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _claimed(folder: Path, patient: bool) -> Iterator[bool]:
-    """Hold a run for this process; the system lets go of it when the process ends, however it ends."""
+    """Lock a run for this process; the system releases it when the process ends, however it ends."""
     try:
         import fcntl
     except ImportError:  # Windows: one command at a time, please

@@ -23,7 +23,7 @@ from hoiclip.files import ASSETS
 TABLES = ("table1", "table2", "table5", "table6", "table7", "figure1")
 DATASETS = ("playground", "hicodet")
 METRICS = {"full": "Full", "rare": "Rare", "non_rare": "Non-rare", "unseen": "Unseen", "seen": "Seen"}
-CONTROL = "learned classifier"  # ours, not the paper's: knows no words, so nothing of unseen classes
+CONTROL = "learned classifier"  # ours, not the paper's: reads no sentences, so it cannot know unseen classes
 PAPER_FILE = ASSETS / "paper_tables.json"
 VALIDATION_SHARE = 0.1  # of HICO-DET's training images; the playground draws validation scenes of its own
 
@@ -150,7 +150,7 @@ def _cell(table: str, dataset: str, method: str, row: str, paper: tuple[tuple[st
 
 
 def _control(dataset: str, row: str) -> Cell:
-    """The whole model but for what it reads out of words and verb vectors."""
+    """The control: the whole model without text classifier and verb vectors."""
     options = (
         ("vocabulary", _split_name(dataset, row)),
         ("model.interaction_classifier", "learned"),

@@ -1,4 +1,4 @@
-"""What an experiment means for transformers' Trainer and for the learning rates."""
+"""From an experiment to the arguments of transformers' Trainer and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hoiclip.experiments.options import Experiment
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the weights move; :class:`hoiclip.experiments.options.TrainOptions` says what each number means."""
+    """Learning rates, and when to evaluate and save; each as in :class:`hoiclip.experiments.options.TrainOptions`."""
 
     learning_rate: float
     backbone_learning_rate: float
@@ -34,7 +34,7 @@ class Schedule:
 
 
 def training_arguments(experiment: Experiment) -> TrainingArguments:
-    """What transformers' Trainer needs to know.
+    """The arguments of transformers' Trainer.
 
     Raises:
         HoiError: if the batch cannot be shared among the processes.

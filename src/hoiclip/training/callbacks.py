@@ -38,7 +38,7 @@ class EpochSampler(Sampler[int]):
 
 
 class StopRequest:
-    """Remembers that the process was asked to end (SIGTERM, as preempted machines send it)."""
+    """A flag that the process was asked to end (SIGTERM, as preempted machines send it)."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -142,7 +142,7 @@ class RunCallback(TrainerCallback):
 
 
 def read_log(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
-    """Lines of a ``log.jsonl`` and what they say; a line cut off by a crash is left out."""
+    """Read the lines of a ``log.jsonl`` and their records; a line cut off by a crash is left out."""
     if not Path(path).is_file():
         return []
     records = []

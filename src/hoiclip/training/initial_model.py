@@ -17,7 +17,7 @@ from hoiclip.training.verb_initialization import start_verbs
 
 
 def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipModel:
-    """DETR and CLIP put together, verb classifier included.
+    """Put DETR and CLIP together, verb classifier included.
 
     Raises:
         HoiError: if a part cannot be read.

@@ -1,4 +1,4 @@
-"""How the weights move: learning rates by part of the model, and the moving average.
+"""Learning rates by part of the model, and the moving average of the weights.
 
 Paper section 4.1: AdamW, 1e-4 for 60 epochs and a tenth of it for the last 30, weight decay 1e-4;
 the backbone learns at a tenth of everything else, as in the published code.
@@ -36,7 +36,7 @@ def _group_of(name: str) -> str:
 
 
 class MovingAverage:
-    """Exponential moving average of what is trained.
+    """Exponential moving average of the trained weights.
 
     Args:
         model: whose trainable parameters are followed.

@@ -122,7 +122,7 @@ def _without(options: Any, names: set[str]) -> Any:
 
 
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
-    """Augmented tensors and targets."""
+    """The training dataset of an experiment."""
     options = experiment.data
     augmentation: Any = FixedResize(shorter=options.shorter, longest=options.longest)
     if options.augment:
@@ -147,7 +147,7 @@ def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> H
 
 
 def evaluation_set(experiment: Experiment, data: RunData, processor: HoiClipProcessor) -> EvaluationSet | None:
-    """What the model is evaluated on while it learns."""
+    """The images a model is evaluated on while it learns."""
     if data.evaluation is None:
         return None
     samples, annotations = data.evaluation

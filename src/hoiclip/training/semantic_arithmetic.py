@@ -62,7 +62,7 @@ class RegionSums:
 
     @classmethod
     def empty(cls, vocabulary: HoiVocabulary, width: int) -> RegionSums:
-        """Nothing seen yet."""
+        """Empty sums."""
         k, c, double = vocabulary.num_interactions, len(vocabulary.objects), torch.float64
         return cls(
             torch.zeros(k, width, dtype=double),
@@ -85,7 +85,7 @@ def sum_regions(
     unfinished: Path | None = None,
     progress: bool = True,
 ) -> RegionSums:
-    """Look at every object and every pair of a data set.
+    """Sum the CLIP features of every object and every pair of a dataset.
 
     Args:
         samples: (image, annotation) by index.
@@ -171,7 +171,7 @@ def region_features(clip: CLIPModel, views: Tensor) -> Tensor:
 def verb_representations(
     sums: RegionSums, vocabulary: HoiVocabulary, method: Method = "arithmetic"
 ) -> tuple[Tensor, Tensor]:
-    """From sums to verbs.
+    """Verb vectors from the sums (Eq. 12-14).
 
     Args:
         sums: of a whole data set.

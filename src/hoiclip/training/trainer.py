@@ -1,4 +1,4 @@
-"""transformers' Trainer, taught what HOICLIP needs: its groups and schedule, named loss terms, real
+"""transformers' Trainer with what HOICLIP needs: its groups and schedule, named loss terms, real
 evaluation over all processes, checkpoints that are whole or not there, and a stop that loses nothing.
 
 What is put on disk, in the run's folder:
@@ -36,7 +36,7 @@ from hoiclip.training.run_folder import EMA_FILE, checkpoints
 
 
 class HoiTrainer(Trainer):
-    """Trains a :class:`HoiClipModel`.
+    """Train a :class:`HoiClipModel`.
 
     Args:
         model: what to train.
@@ -80,7 +80,7 @@ class HoiTrainer(Trainer):
 
     @property
     def run_folder(self) -> Path:
-        """Where everything of this run lies."""
+        """The folder of this run."""
         return Path(self.args.output_dir)
 
     # --- optimisation ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Images for people: boxes, the link between them, and what is going on."""
+"""Draw pairs: boxes, the link between them, and labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pair_colours(count: int) -> list[Colour]:
 
 
 def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence[Colour] | None = None) -> Image.Image:
-    """Boxes and links first, then labels above everything, none over another where there is room."""
+    """Draw boxes and links first, then labels above everything, none over another where there is room."""
     factor = enlargement(image.size)
     canvas = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
@@ -57,7 +57,7 @@ def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence
 
 
 def enlargement(size: tuple[int, int]) -> int:
-    """By how much the drawing of a (width, height) image is larger than the image."""
+    """The factor by which a (width, height) image is enlarged to be drawn on."""
     return max(1, min(-(-READABLE_SIDE // min(size)), LONGEST_SIDE // max(size)))
 
 

@@ -8,8 +8,7 @@ import torch
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 
 from hoiclip.playground_pretraining.captions import sentences
-from hoiclip.playground_pretraining.clip import measure_clip
-from hoiclip.playground_pretraining.detector import measure_detector
+from hoiclip.playground_pretraining.measurement import measure_clip, measure_detector
 from hoiclip.vocabulary import HoiVocabulary
 
 ASSETS = resources.files("hoiclip") / "assets" / "playground"
