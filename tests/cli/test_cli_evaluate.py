@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hoiclip.cli import COMMANDS, main
 from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.evaluation import load_detections, save_detections
+from hoiclip.experiments.options import Experiment, option_sentences
 
 HICO = HoiVocabulary.from_name("hico")
 
@@ -67,6 +70,31 @@ def test_detections_of_any_method_are_judged(
     shown = capsys.readouterr().out
     assert "official, known object" in shown
     assert "54.55" in shown
+    every = figures["results"]  # all that was printed, the first one at the top as well
+    assert list(every) == ["hoiclip", "official, default", "official, known object"]
+    assert {k: v for k, v in figures.items() if k != "results"} == every["hoiclip"]
+    assert [r["setting"] for r in every.values()] == ["default", "default", "known_object"]
+    assert every["official, default"]["full"] == pytest.approx(6 / 11 / 600)  # classes without annotation count 0
+    assert len(every["official, known object"]["classes"]) == 600
+
+
+def test_both_scenarios_of_vcoco_are_written(tmp_path: Path) -> None:
+    vocabulary = HoiVocabulary.from_name("vcoco")
+    hoi = vocabulary.interactions.index((vocabulary.verbs.index("ride_instr"), vocabulary.objects.index("bicycle")))
+    boxes = np.array([[10, 10, 60, 110], [20, 60, 90, 140]], dtype=float)
+    objects = np.array([vocabulary.person_id, vocabulary.object_ids[hoi]])
+    image = AnnotatedImage("COCO_val2014_000000000001.jpg", boxes, objects, [[0, 1]], [hoi], (200, 200))
+    save_hoia([image], tmp_path / "test_vcoco.json", vocabulary)
+    right = {"human_box": [10, 10, 60, 110], "object_box": [20, 60, 90, 140], "score": 0.9, "hoi_id": hoi}
+    line = {"file_name": image.file_name, "image_size": None, "triplets": [right]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(line))
+    arguments = ["--detections", "mine.jsonl", "--annotations", "test_vcoco.json", "--out", "m.json"]
+    assert main(["evaluate", "vcoco", *(a if a.startswith("--") else str(tmp_path / a) for a in arguments)]) == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    assert list(figures["results"]) == ["scenario 1", "scenario 2"]
+    assert [r["scenario"] for r in figures["results"].values()] == [1, 2]
+    ride = [next(c for c in r["classes"] if c["name"] == "ride_instr") for r in figures["results"].values()]
+    assert [c["ap"] for c in ride] == [pytest.approx(1.0)] * 2
 
 
 def test_a_model_is_judged_on_playground_scenes(
@@ -83,8 +111,10 @@ def test_a_model_is_judged_on_playground_scenes(
     assert 0 <= runs[0][0]["full"] <= 1
     saved = load_detections(tmp_path / "a.jsonl", HoiVocabulary.from_name("playground"))
     assert len(saved) == 4
-    assert main(["evaluate", "playground", "--model", str(playground_model), "--images", "2", "--sweep", "0,5"]) == 0
+    swept = ["--images", "2", "--sweep", "0,5", "--out", str(tmp_path / "k.json")]
+    assert main(["evaluate", "playground", "--model", str(playground_model), *swept]) == 0
     assert "K = 5" in capsys.readouterr().out
+    assert list(json.loads((tmp_path / "k.json").read_text())["results"]) == ["K = 0", "K = 5"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +166,37 @@ def test_a_command_without_arguments_runs_or_says_what_is_missing(
         main([command])
     assert stop.value.code == BAD_INPUT
     assert "the following arguments are required" in capsys.readouterr().err
+
+
+def test_train_lists_every_option_with_type_default_and_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    count = 0
+    for group in dataclasses.fields(Experiment):
+        kind = typing.get_type_hints(Experiment)[group.name]
+        owner, prefix = (kind, f"{group.name}.") if dataclasses.is_dataclass(kind) else (Experiment, "")
+        sentences = option_sentences(owner)
+        for option in dataclasses.fields(owner) if prefix else (group,):
+            assert sentences[option.name].endswith("."), option.name
+            assert f"--{prefix}{option.name} " in shown
+            assert " ".join(sentences[option.name].rstrip(".").split()) in shown
+            count += 1
+    assert count > 70
+    assert "--train.batch_size INT Images per optimizer step" in shown
+    assert "--model.interaction_memory {detector,clip,both}" in shown
+    assert "(default: [400, 500, 600])" in shown
+
+
+def test_options_stand_in_any_order_and_switches_need_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("hoiclip.cli.train.run", lambda args: seen.append([args.config, *args.options]) or 0)
+    assert main(["train", "--train.resume", "playground", "--train.max-steps", "3"]) == 0
+    assert main(["train", "--data.scales", "[64, 96]", "playground", "--train.cpu=false", "--seed=2"]) == 0
+    assert seen == [
+        ["playground", "--train.resume=true", "--train.max_steps=3"],
+        ["playground", "--data.scales=[64, 96]", "--train.cpu=false", "--seed=2"],
+    ]
 
 
 def test_options_of_no_experiment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

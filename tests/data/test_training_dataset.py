@@ -134,11 +134,11 @@ def test_the_processors_views_do_not_resize_an_augmented_picture_again():
 def test_clip_view_and_detector_view_see_the_same_augmented_picture():
     seen = []
 
-    def remembering(image, **_):
+    def recording(image, **_):
         seen.append(image.tobytes())
         return detector_view(image, *image.size)
 
-    views = {"detector_view": remembering, "clip_view": remembering}
+    views = {"detector_view": recording, "clip_view": recording}
     HoiTrainingDataset(Pictures(), "hico", augmentation=AUGMENTATION, **views)[3]
     assert seen[0] == seen[1] != Pictures()[3][0].tobytes()
 

@@ -245,6 +245,19 @@ def test_equal_weights_have_one_folder_and_options_of_the_line_win(tmp_path: Pat
     assert {run.top_ks for run in enhanced.runs} == {(0,), (0, 5)}
 
 
+def test_the_command_of_every_line_is_listed_and_trains_that_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table2", "--dataset", "hicodet", "--list", "--data.root", "hico"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = paper_table("table2", "hicodet").cells
+    assert len(lines) == len(cells)
+    assert "HOICLIP RF-UC: hoiclip train hicodet --data.root=hico --vocabulary hico_rf_uc" in lines
+    for line, cell in zip(lines, cells, strict=True):
+        words = line.partition("hoiclip train ")[2].partition("#")[0].split()
+        typed = load_experiment(words[0], words[1:])
+        ours = cell_experiment(cell, ["--data.root=hico"])
+        assert runs._deciding(typed) == runs._deciding(ours)
+
+
 def test_mistakes_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "table5", "--out", str(tmp_path), "--train.epoch", "3"])
