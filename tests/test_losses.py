@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,53 @@ def test_giou_is_symmetric_bounded_and_one_only_for_equal_boxes(a: Tensor, b: Te
     assert value == pytest.approx(generalized_box_iou(b, a).item(), abs=1e-5)
     if (a[2:] - a[:2]).min() > 1e-3:
         assert generalized_box_iou(a, a).item() == pytest.approx(1, abs=1e-5)
+
+
+# --- normalisers of the published programs ---------------------------------------------------------
+
+NORMALISERS = json.loads((Path(__file__).parent / "golden" / "recipe" / "normalisers.json").read_text())
+
+
+def normaliser_batch() -> tuple[HoiClipConfig, HoiClipOutput, list[dict[str, Tensor]]]:
+    """The batch that ``normalisers.json`` was made of."""
+    random, batch, queries = np.random.RandomState(NORMALISERS["seed"]), len(NORMALISERS["pairs"]), 16
+
+    def draw(*shape: int, scale: float, shift: float, kind: str = "randn") -> Tensor:
+        return torch.from_numpy((getattr(random, kind)(*shape) * scale + shift).astype(np.float32))
+
+    out = HoiClipOutput(
+        interaction_logits=draw(batch, queries, 600, scale=1.5, shift=-4),
+        object_logits=draw(batch, queries, 81, scale=1.5, shift=0),
+        human_boxes=draw(batch, queries, 4, scale=0.5, shift=0.2, kind="rand"),
+        object_boxes=draw(batch, queries, 4, scale=0.5, shift=0.2, kind="rand"),
+    )
+    absent = [tuple(place) for place in NORMALISERS["no_object"]]
+    recipe = golden_recipe().targets(NORMALISERS["target_seed"], NORMALISERS["pairs"], 600, 80, absent)
+    targets = [
+        {
+            "human_boxes": torch.from_numpy(t["sub_boxes"]),
+            "object_boxes": torch.from_numpy(t["obj_boxes"]),
+            "object_labels": torch.from_numpy(t["obj_labels"]),
+            "interaction_labels": torch.from_numpy(t["hoi_labels"]),
+        }
+        for t in recipe
+    ]
+    return HoiClipConfig(num_queries=queries), out, targets
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_normalisers_of_published_processes(processes: int) -> None:
+    config, out, targets = normaliser_batch()
+    expected = NORMALISERS["processes"][str(processes)]
+    loss, terms = HoiCriterion(config, processes=processes)(out, targets)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected["terms"], rel=1e-5)
+    assert loss.item() == pytest.approx(expected["total"], rel=1e-5)
+
+
+def test_one_share_is_the_whole_batch_and_shares_may_be_uneven() -> None:
+    config, out, targets = normaliser_batch()
+    whole, _ = HoiCriterion(config)(out, targets)
+    assert HoiCriterion(config, processes=1)(out, targets)[0].item() == pytest.approx(whole.item(), rel=1e-6)
+    uneven, _ = HoiCriterion(config, processes=3)(out, targets)  # shares of 2, 1 and 1 images
+    assert uneven.isfinite()
+    assert HoiCriterion(config, processes=9)(out, targets)[0] == HoiCriterion(config, processes=4)(out, targets)[0]

@@ -9,7 +9,7 @@ C objects; M matched pairs in all layers and images together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,10 @@ class LayerPredictions:
     object_logits: Tensor  # (L, B, N, C + 1)
     interaction_logits: Tensor  # (L, B, N, K)
 
+    def of_images(self, rows: Tensor) -> LayerPredictions:
+        """Those of some images of the batch."""
+        return LayerPredictions(*(value[:, rows.to(value.device)] for value in vars(self).values()))
+
 
 @dataclass
 class PaddedTargets:
@@ -77,6 +81,11 @@ class PaddedTargets:
     interaction_labels: Tensor  # (B, T, K)
     counts: list[int]  # pairs of each image
 
+    def of_images(self, rows: Tensor) -> PaddedTargets:
+        """Those of some images of the batch."""
+        *columns, counts = vars(self).values()
+        return PaddedTargets(*(c[rows.to(c.device)] for c in columns), [counts[i] for i in rows.tolist()])
+
 
 class HoiCriterion(nn.Module):
     """Hungarian matching and the losses of HOICLIP and GEN-VLKT.
@@ -87,11 +96,14 @@ class HoiCriterion(nn.Module):
 
     Args:
         config: costs, weights and class counts.
+        processes: None for the above; P to divide as the published programs do on P processes: each has a
+            contiguous share of the batch and counts positive labels, object weights and present objects
+            in its own share alone, and the mean is taken.  A real process takes its part of the P.
     """
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, processes: int | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.processes = config, processes
         unseen = set(config.unseen_interactions)
         self.seen_interactions = [k for k in range(config.num_interactions) if k not in unseen]
 
@@ -113,7 +125,7 @@ class HoiCriterion(nn.Module):
             HoiError: if the targets do not fit the predictions.
         """
         layers, pairs = self._align(out, targets)
-        terms = self._terms(layers, pairs)  # name -> (L,)
+        terms = self._terms(layers, pairs) if self.processes is None else self._terms_of_shares(layers, pairs)
         if self.config.variant == "gen-vlkt" and self.config.distillation_weight > 0 and out.clip_features is not None:
             terms["loss_feat_mimic"] = self._distillation(out, out.clip_features)
         weights = self.weights()
@@ -186,8 +198,26 @@ class HoiCriterion(nn.Module):
 
     # --- losses ------------------------------------------------------------------------------------
 
-    def _terms(self, layers: LayerPredictions, pairs: PaddedTargets) -> dict[str, Tensor]:
-        """Unweighted terms, each (L,)."""
+    def _terms_of_shares(self, layers: LayerPredictions, pairs: PaddedTargets) -> dict[str, Tensor]:
+        """The mean over shares of the batch, each with divisors of its own, by name, each (L,)."""
+        total, world = total_over_processes(layers.human_boxes.new_tensor([sum(pairs.counts)]))
+        wanted = max(1, (self.processes or 1) // world)
+        shares = [rows for rows in torch.arange(len(pairs.counts)).tensor_split(wanted) if len(rows)]
+        count = (total / (world * len(shares))).clamp(min=1)  # the one number the published programs share
+
+        def own_divisors(_: Tensor, positives: Tensor, presence: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+            return count, positives.clamp(min=1), presence + 1e-4, weight
+
+        terms = [self._terms(layers.of_images(rows), pairs.of_images(rows), own_divisors) for rows in shares]
+        return {name: torch.stack([term[name] for term in terms]).mean(0) for name in terms[0]}
+
+    def _terms(
+        self,
+        layers: LayerPredictions,
+        pairs: PaddedTargets,
+        divisors: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Unweighted terms by name, each (L,); ``divisors`` makes them of the counts, by default over all processes."""
         config = self.config
         depth, batch, queries, _ = layers.human_boxes.shape
         device = layers.human_boxes.device
@@ -209,7 +239,7 @@ class HoiCriterion(nn.Module):
         object_predicted = layers.object_boxes[layer, image, query]
         present = (object_target != 0).any(-1).to(human_predicted)  # (M,)
 
-        count, positives, presence, weight = self._count(
+        count, positives, presence, weight = (divisors or self._count)(
             human_predicted.new_full((depth,), sum(pairs.counts)),
             interactions.sum((1, 2, 3)),
             per_layer(present),

@@ -145,6 +145,10 @@ class TrainOptions:
     """Of AdamW."""
     clip_norm: float = published.CLIP_NORM
     """Largest norm of the gradient."""
+    normalise: Literal["global", "process"] = "global"
+    """Divide the losses by counts over all processes, or by those of each process as the published programs do."""
+    virtual_processes: int = 2
+    """With normalise process: so many shares of the batch, whatever the number of real processes (HOICLIP: 2)."""
     scale_learning_rate: bool = False
     """Multiply both learning rates by batch_size / 16."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -62,6 +62,7 @@ class HoiClipModel(PreTrainedModel):
         baseline = config.variant == "gen-vlkt"
         self.vocabulary: HoiVocabulary | None = None
         self.text_embedder: TextEmbedder | None = None
+        self.loss_processes: int | None = None  # see HoiCriterion; a run sets it
         self._verb_rows: dict[str, Tensor] = {}  # of verbs asked for before, so that they can come back
         self.detector = InstanceDetector(config)
         self.clip = CLIPModel._from_config(config.clip) if config.carries_clip else None
@@ -222,7 +223,7 @@ class HoiClipModel(PreTrainedModel):
             **attentions,
         )
         if labels is not None:
-            out.loss, out.loss_dict = HoiCriterion(self.config)(out, labels)
+            out.loss, out.loss_dict = HoiCriterion(self.config, self.loss_processes)(out, labels)
         return out
 
     def _encode_with_clip(

@@ -46,6 +46,11 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
             f"train.batch_size {options.batch_size} cannot be shared by {processes} processes "
             f"and {options.accumulate} accumulated passes: make it a multiple of {shares}"
         )
+    if options.normalise == "process" and (options.virtual_processes < 1 or options.virtual_processes % processes):
+        raise HoiError(
+            f"train.virtual_processes {options.virtual_processes} cannot be shared by {processes} processes: "
+            f"make it a multiple of {processes}"
+        )
     board = importlib.util.find_spec("tensorboard") is not None
     workers = experiment.data.workers
     saving: dict[str, Any] = {}

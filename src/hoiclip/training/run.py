@@ -69,6 +69,8 @@ def run_experiment(experiment: Experiment) -> Path:
         model = HoiClipModel.from_pretrained(start) if start else initial_model(experiment, data, out)
     processor.clip_size = model.config.clip.vision_config.image_size
     freeze(model, experiment.train.freeze)
+    if experiment.train.normalise == "process":
+        model.loss_processes = experiment.train.virtual_processes
     if arguments.process_index == 0:
         experiment.save(out / "config.yaml")
     images = training_dataset(experiment, data, processor.clip_size)
