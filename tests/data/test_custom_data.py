@@ -1,4 +1,4 @@
-"""Your own pictures: the layout, the example of the documentation, and what goes wrong."""
+"""Your own images: the layout, the example of the documentation, and what goes wrong."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def circus(tmp_path, monkeypatch, capsys):
 def test_example_of_the_documentation_runs_and_is_short(circus):
     root, names, printed = circus
     assert "no defects" in printed
-    assert names["picture"].size == (320, 240)
+    assert names["image"].size == (320, 240)
     assert names["clown"].boxes.tolist() == [[100, 20, 160, 170], [105, 140, 155, 230], [150, 30, 170, 50]]
     vocabulary = find_custom(root).vocabulary
     assert [vocabulary.interaction_name(k) for k in names["clown"].hoi_ids] == ["ride unicycle", "juggle ball"]
