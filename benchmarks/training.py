@@ -96,8 +96,8 @@ def measure(steps: int, warmup: int, batch_size: int, workers: int, precision: s
     watch.watch("detector", model.detector, "encode")
     watch.watch("detector", model.detector, "decode")
     watch.watch("interactions", model.interaction_decoder, "forward")
-    judge = HoiCriterion.forward
-    HoiCriterion.forward = lambda self, *args: watch.run("matching and loss", judge, self, *args)  # type: ignore[method-assign]
+    criterion_forward = HoiCriterion.forward
+    HoiCriterion.forward = lambda self, *args: watch.run("matching and loss", criterion_forward, self, *args)  # type: ignore[method-assign]
     forward = torch.compile(model) if compiled else model
     low = precision == "bf16"
 
@@ -118,7 +118,7 @@ def measure(steps: int, warmup: int, batch_size: int, workers: int, precision: s
         watch.run("optimiser", optimizer.step)
         optimizer.zero_grad(set_to_none=True)
     total = watch.now() - began
-    HoiCriterion.forward = judge  # type: ignore[method-assign]
+    HoiCriterion.forward = criterion_forward  # type: ignore[method-assign]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30

@@ -83,8 +83,8 @@ class PaddedTargets:
 
     def of_images(self, rows: Tensor) -> PaddedTargets:
         """Those of some images of the batch."""
-        *columns, counts = vars(self).values()
-        return PaddedTargets(*(c[rows.to(c.device)] for c in columns), [counts[i] for i in rows.tolist()])
+        columns = {name: value[rows.to(value.device)] for name, value in vars(self).items() if name != "counts"}
+        return PaddedTargets(**columns, counts=[self.counts[i] for i in rows.tolist()])
 
 
 class HoiCriterion(nn.Module):

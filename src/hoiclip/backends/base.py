@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,15 +20,30 @@ from torch import Tensor
 from hoiclip.errors import HoiError
 from hoiclip.models.outputs import HoiClipOutput
 
-BACKENDS = ("torch", "compile", "onnx", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8")
-SUPPORTED = {
-    "torch": ("fp32", "bf16"),
-    "compile": ("fp32", "bf16"),
-    "onnx": ("fp32",),
-    "openvino": ("fp32", "bf16", "int8"),
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """What there is to know of a backend before it is opened.
+
+    Attributes:
+        precisions: those it has.
+        package: to be installed with the extra of the backend's name; None where torch is enough.
+        on_cpu: computes on the CPU unless a device is named.
+    """
+
+    precisions: tuple[str, ...]
+    package: str | None = None
+    on_cpu: bool = False
+
+
+BACKENDS = {
+    "torch": BackendKind(("fp32", "bf16")),
+    "compile": BackendKind(("fp32", "bf16")),
+    "onnx": BackendKind(("fp32",), "onnxruntime", on_cpu=True),
+    "openvino": BackendKind(("fp32", "bf16", "int8"), "openvino", on_cpu=True),
 }
-PACKAGES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 
 
 class Backend:
@@ -63,10 +79,11 @@ def check_combination(backend: str, precision: str) -> None:
         raise HoiError(f"--backend {backend}: unknown; choose one of {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
         raise HoiError(f"--precision {precision}: unknown; choose one of {', '.join(PRECISIONS)}")
-    if precision not in SUPPORTED[backend]:
+    own = BACKENDS[backend].precisions
+    if precision not in own:
+        others = " or ".join(name for name, kind in BACKENDS.items() if precision in kind.precisions)
         raise HoiError(
-            f"--precision {precision}: the {backend} backend has {' and '.join(SUPPORTED[backend])} only; "
-            "use --backend openvino"
+            f"--precision {precision}: the {backend} backend has {' and '.join(own)} only; use --backend {others}"
         )
 
 

@@ -52,8 +52,8 @@ def bench(
 
     Args:
         model: folder; None makes the full-size model with seeded weights.
-        backends: of ``hoiclip.backends.BACKENDS``.
-        precisions: of ``hoiclip.backends.PRECISIONS``.
+        backends: of ``hoiclip.backends.base.BACKENDS``.
+        precisions: of ``hoiclip.backends.base.PRECISIONS``.
         sizes: (height, width) pairs the detector sees; the photographs are twice as large.
         batches: images per forward pass.
         device: as for :func:`hoiclip.load`.

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hoiclip.backends.base import Backend, check_combination
+from hoiclip.backends.base import BACKENDS, Backend, check_combination
 from hoiclip.backends.devices import choose_device
 from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.registry import open_backend
@@ -76,7 +76,7 @@ class HoiDetector:
         calibration: str | Path | None = None,
         exported: Path | None = None,
     ) -> None:
-        on_cpu = exported is not None or backend in ("onnx", "openvino")
+        on_cpu = exported is not None or (backend in BACKENDS and BACKENDS[backend].on_cpu)
         self.device = choose_device("cpu" if on_cpu and device in (None, "auto") else device)
         self.processor = processor
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
