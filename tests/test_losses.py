@@ -341,3 +341,12 @@ def test_one_share_is_the_whole_batch_and_shares_may_be_uneven() -> None:
     uneven, _ = HoiCriterion(config, processes=3)(out, targets)  # shares of 2, 1 and 1 images
     assert uneven.isfinite()
     assert HoiCriterion(config, processes=9)(out, targets)[0] == HoiCriterion(config, processes=4)(out, targets)[0]
+
+
+def test_matching_and_losses_are_computed_in_full_precision_under_autocast() -> None:
+    config, out, targets = normaliser_batch()
+    exact, terms = HoiCriterion(config)(out, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, mixed_terms = HoiCriterion(config)(out, targets)
+    assert mixed == exact  # bit for bit: same machine, same number of threads
+    assert mixed_terms == terms

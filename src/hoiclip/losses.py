@@ -125,9 +125,11 @@ class HoiCriterion(nn.Module):
             HoiError: if the targets do not fit the predictions.
         """
         layers, pairs = self._align(out, targets)
-        terms = self._terms(layers, pairs) if self.processes is None else self._terms_of_shares(layers, pairs)
-        if self.config.variant == "gen-vlkt" and self.config.distillation_weight > 0 and out.clip_features is not None:
-            terms["loss_feat_mimic"] = self._distillation(out, out.clip_features)
+        config, place = self.config, layers.human_boxes.device.type
+        with torch.autocast(place, enabled=False):  # matching and losses stay in float32 under mixed precision
+            terms = self._terms(layers, pairs) if self.processes is None else self._terms_of_shares(layers, pairs)
+            if config.variant == "gen-vlkt" and config.distillation_weight > 0 and out.clip_features is not None:
+                terms["loss_feat_mimic"] = self._distillation(out, out.clip_features)
         weights = self.weights()
         loss = torch.stack([weights[name] * term.sum() for name, term in terms.items()]).sum()
         depth = len(layers.human_boxes)

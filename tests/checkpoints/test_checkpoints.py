@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,21 @@ def test_the_official_detr_file_equals_the_same_detr_under_hub_names(tmp_path: P
         load_detr(tmp_path / "detr.pth")
     assert "missing: transformer.encoder.layers.3.norm1.bias" in str(error.value)
     assert "unexpected: surprise" in str(error.value)
+
+
+def test_a_detr_file_with_three_decoder_layers_is_a_start(tmp_path: Path) -> None:
+    manifest = json.loads((HERE / "manifest_detr_r50.json").read_text())
+    three = {k: v for k, v in manifest.items() if not re.match(r"transformer\.decoder\.layers\.[345]\.", k)}
+    weights = {key: _fill(key, tuple(shape)) for key, (shape, _) in three.items()}
+    torch.save({"model": weights}, tmp_path / "pretrained.pth")
+    renamed, config = load_detr(tmp_path / "pretrained.pth")
+    assert config.decoder_layers == 3
+    key = "transformer.decoder.layers.2.multihead_attn.out_proj.weight"
+    assert torch.equal(renamed["model.decoder.layers.2.encoder_attn.o_proj.weight"], weights[key])
+    weights.pop("transformer.decoder.layers.2.norm1.bias")
+    torch.save({"model": weights}, tmp_path / "pretrained.pth")
+    with pytest.raises(HoiError, match=r"missing: transformer\.decoder\.layers\.2\.norm1\.bias"):
+        load_detr(tmp_path / "pretrained.pth")
 
 
 @torch.no_grad()

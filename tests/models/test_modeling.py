@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,6 +107,21 @@ def test_every_interaction_memory_runs_and_reads_only_its_streams(memory: str) -
     other = model(pixels, mask, clip + 1)
     same = torch.allclose(out.interaction_logits, other.interaction_logits, atol=1e-6)
     assert same == (memory == "detector")
+
+
+@pytest.mark.parametrize("variant", ["hoiclip", "gen-vlkt"])
+@torch.no_grad()
+def test_mixed_precision_rounds_neither_boxes_nor_logits(variant: str) -> None:
+    model = tiny_model(variant=variant, verb_classifier=variant == "hoiclip").train()
+    exact = model(*batch())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(*batch())
+    for layer in (mixed, *(SimpleNamespace(**layer) for layer in mixed.auxiliary_outputs)):
+        for name in ("human_boxes", "object_boxes", "object_logits", "interaction_logits"):
+            assert getattr(layer, name).dtype == torch.float32
+        rounded = layer.human_boxes.bfloat16().float()  # steps of 1/256 between 0.5 and 1
+        assert (rounded != layer.human_boxes).float().mean() > 0.9
+    assert torch.allclose(mixed.human_boxes, exact.human_boxes, atol=0.05)  # another box would be off by more
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ def test_every_experiment_trains(name: str, world: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_eight_pictures_are_learned_by_heart(tmp_path: Path) -> None:
+def test_eight_images_are_overfitted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     detr = DetrConfig(
         backbone_config={
@@ -113,6 +113,7 @@ def test_eight_pictures_are_learned_by_heart(tmp_path: Path) -> None:
         train__backbone_learning_rate=3e-4,
         train__clip_norm=1.0,
         train__freeze=[],
+        train__cache_features=False,
         train__log_every=50,
         train__checkpoint_every=0,
         evaluation__every=200,

@@ -50,6 +50,8 @@ def load_clip(source: str | Path) -> CLIPModel:
 def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
     """Load DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
 
+    Files of the same layout with fewer decoder layers are read too: DP-HOI's pretrained start has three.
+
     Raises:
         HoiError: if it cannot be read.
     """
@@ -57,7 +59,8 @@ def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
         return model.state_dict(), model.config
     weights = read_weights(source)
-    config = detector_config(resnet_name(weights, "backbone.0.body"), decoder_layers=6)
+    layers = {name.split(".")[3] for name in weights if name.startswith("transformer.decoder.layers.")}
+    config = detector_config(resnet_name(weights, "backbone.0.body"), decoder_layers=max(len(layers), 1))
     names = KeyMapper(weights, str(source))
     map_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
     names.linear("input_proj", "model.input_projection")

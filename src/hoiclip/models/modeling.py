@@ -205,11 +205,14 @@ class HoiClipModel(PreTrainedModel):
                     attentions[f"{name}_attentions"] = found
 
         columns = self._training_columns(labels)
-        last = len(features) - 1
-        layers = [
-            self._classify(human[i], objects[i], features[i], columns)
-            for i in (range(len(features)) if auxiliary else (last,))
-        ]
+        shown = range(len(features)) if auxiliary else (len(features) - 1,)
+        device = features.device.type
+        if torch.is_autocast_enabled(device):  # heads in float32: a bfloat16 box is rounded to 1/256 of the image
+            with torch.autocast(device, enabled=False):
+                states = [(human[i].float(), objects[i].float(), features[i].float()) for i in shown]
+                layers = [self._classify(*state, columns) for state in states]
+        else:
+            layers = [self._classify(human[i], objects[i], features[i], columns) for i in shown]
         zero_shot = None
         text = self.config.variant != "gen-vlkt" and self.config.interaction_classifier == "text"
         if clip_features is not None and text:
