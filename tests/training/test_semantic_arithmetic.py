@@ -18,16 +18,13 @@ from hoiclip.data import AnnotatedImage
 from hoiclip.errors import HoiError
 from hoiclip.processing import clip_view
 from hoiclip.training.semantic_arithmetic import (
-    describe_verbs,
     image_regions,
-    load_verbs,
-    read_verbs,
     region_features,
-    save_verbs,
     sum_regions,
     verb_representations,
 )
-from hoiclip.training.verb_initialization import extract_verbs
+from hoiclip.training.verb_files import load_verbs, read_published_verbs, read_verbs, save_verbs
+from hoiclip.training.verb_initialization import compare_verbs, describe_verbs, extract_verbs
 
 WORDS = HoiVocabulary(
     name="few",
@@ -211,3 +208,35 @@ def test_the_command_writes_vectors_with_their_provenance(tmp_path: Path) -> Non
     assert all(row.norm().item() == pytest.approx(1, abs=1e-6) for row in rows.values())
     with pytest.raises(HoiError, match="needs no images"):
         extract_verbs("custom", [*overrides, "--verbs.method=text"])
+
+
+def test_the_authors_file_is_a_tensor_with_a_row_for_each_verb(tmp_path: Path) -> None:
+    model = tiny_model()
+    verbs = model.vocabulary.verbs
+    rows = torch.randn(len(verbs), 16) * torch.arange(1, len(verbs) + 1)[:, None]
+    torch.save(rows, tmp_path / "published.pth")
+    load_verbs(model, tmp_path / "published.pth")
+    torch.testing.assert_close(model.verbs.weight, torch.nn.functional.normalize(rows, dim=-1))
+    load_verbs(model, tmp_path / "published.pth", keep_lengths=True)
+    torch.testing.assert_close(model.verbs.weight, rows)
+    vocabulary = model.vocabulary
+    save_verbs(tmp_path / "ours.safetensors", rows.double(), torch.ones(len(verbs), dtype=torch.bool), vocabulary, {})
+    for broken, sentence in (
+        (rows[1:], "not one row for each of the 4 verbs"),
+        ({"rows": rows}, "holds a dict, not a tensor"),
+        (rows * torch.tensor([[0.0], *[[1.0]] * (len(verbs) - 1)]), "zero or not finite"),
+    ):
+        torch.save(broken, tmp_path / "broken.pth")
+        with pytest.raises(HoiError, match=sentence):
+            read_published_verbs(tmp_path / "broken.pth", vocabulary)
+
+
+def test_two_files_of_verbs_are_compared_by_cosine(tmp_path: Path) -> None:
+    vocabulary = HoiVocabulary.from_name("playground")
+    rows = torch.randn(len(vocabulary.verbs), 128)
+    save_verbs(tmp_path / "ours.safetensors", rows, torch.ones(len(rows), dtype=torch.bool), vocabulary, {})
+    other = rows.clone()
+    other[3] = -2 * rows[3]
+    torch.save(other, tmp_path / "theirs.pth")
+    found = compare_verbs("playground", [], tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
+    assert found == pytest.approx({verb: -1.0 if i == 3 else 1.0 for i, verb in enumerate(vocabulary.verbs)}, abs=1e-6)

@@ -57,6 +57,26 @@ def read_weights(path: str | Path) -> Weights:
     return weights
 
 
+def read_tensor(path: str | Path) -> Tensor:
+    """Read the one tensor that a ``.pth`` or ``.pt`` file holds, such as the published verb vectors.
+
+    Raises:
+        HoiError: if the file is missing, holds anything else, or wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HoiError(f"{path}: no such file; give the path of a tensor")
+    try:
+        content = _unpickle(path)
+    except HoiError:
+        raise
+    except Exception as error:  # torch raises many kinds for broken files
+        raise HoiError(f"{path}: not a readable tensor ({first_line(error)}); download it again") from error
+    if not isinstance(content, Tensor):
+        raise HoiError(f"{path}: holds a {type(content).__name__}, not a tensor; give the published verb vectors")
+    return content.detach()
+
+
 def _unpickle(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -114,7 +114,9 @@ class VerbOptions:
     source: Literal["paper", "seen"] = "paper"
     """Read all training pairs, also unseen and left-out ones, as the paper does; or only what the run learns from."""
     file: str | None = None
-    """Vectors made before by hoiclip verbs; null makes them at the start of the run."""
+    """Vectors made before by hoiclip verbs, or the authors' .pth; null makes them at the start of the run."""
+    keep_lengths: bool = False
+    """Leave the rows of a .pth as long as they are instead of making them unit length (V-COCO's are 0.4 to 20.4)."""
     images: int | None = None
     """Read so many images only."""
     batch_size: int = 256

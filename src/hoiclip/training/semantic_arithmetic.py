@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,9 +32,7 @@ from transformers import CLIPModel
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.samples import Samples
-from hoiclip.errors import HoiError
 from hoiclip.files import atomic_path
-from hoiclip.models.modeling import HoiClipModel
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 Method = Literal["arithmetic", "average"]
@@ -194,72 +192,7 @@ def verb_representations(
     return nn.functional.normalize(total, dim=-1), (spread @ present.double()) > 0
 
 
-# --- files -----------------------------------------------------------------------------------------
-
-
-def save_verbs(
-    path: str | Path, rows: Tensor, seen: Tensor, vocabulary: HoiVocabulary, provenance: dict[str, Any]
-) -> None:
-    """Write verb vectors and where they come from.
-
-    Args:
-        path: ``.safetensors``.
-        rows: (V, D); stored as float32.
-        seen: (V,) which verbs were seen.
-        vocabulary: whose verbs.
-        provenance: plain values: method, source, data set, CLIP, number of images and regions.
-    """
-    metadata = {"verbs": json.dumps(vocabulary.verbs), "provenance": json.dumps(provenance)}
-    with atomic_path(path) as temporary:
-        save_file({"verbs": rows.float().contiguous(), "seen": seen.contiguous()}, temporary, metadata=metadata)
-
-
-def read_verbs(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The vectors of the verbs that were seen, by name, and their provenance.
-
-    Raises:
-        HoiError: if the file is missing or was not written by :func:`save_verbs`.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            rows, seen = file.get_tensor("verbs"), file.get_tensor("seen")
-        names = json.loads(metadata["verbs"])
-        return {n: r for n, r, s in zip(names, rows, seen.tolist(), strict=True) if s}, json.loads(
-            metadata["provenance"]
-        )
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise HoiError(f"{path}: holds no verb vectors; make them with `hoiclip verbs`") from error
-
-
-@torch.no_grad()
-def load_verbs(model: HoiClipModel, path: str | Path) -> dict[str, Any]:
-    """Set the verb classifier of a model; verbs that the file does not know keep their row.
-
-    Returns:
-        The file's provenance.
-
-    Raises:
-        HoiError: if the model scores no verbs, or the file does not fit it.
-    """
-    if model.verbs is None or model.vocabulary is None:
-        raise HoiError("this model has no verb classifier; set model.verb_classifier")
-    rows, provenance = read_verbs(path)
-    known = [(i, rows[verb]) for i, verb in enumerate(model.vocabulary.verbs) if verb in rows]
-    width = model.verbs.weight.shape[1]
-    if not known or len(known[0][1]) != width:
-        raise HoiError(f"{path}: its verb vectors do not fit this model (other verbs, or not {width} wide)")
-    for i, row in known:
-        model.verbs.weight[i] = row.to(model.verbs.weight)
-    return provenance
-
-
-@torch.no_grad()
-def describe_verbs(model: HoiClipModel) -> None:
-    """Start the verb classifier from sentences, "a photo of a person riding" (Table 6)."""
-    if model.verbs is None or model.vocabulary is None or model.text_embedder is None:
-        raise HoiError("this model has no verb classifier or no tokenizer to embed sentences with")
-    model.verbs.weight.copy_(model.text_embedder(model.clip, model.vocabulary.verb_prompts))
+# --- unfinished sums on disk --------------------------------------------------------------------------
 
 
 def _read_unfinished(path: Path, empty: RegionSums, who: dict[str, str]) -> RegionSums:

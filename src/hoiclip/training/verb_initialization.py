@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from hoiclip.checkpoints.initialise import load_clip
@@ -18,13 +19,9 @@ from hoiclip.experiments.options import Experiment
 from hoiclip.files import write_text_atomic
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import clip_view
-from hoiclip.training.semantic_arithmetic import (
-    describe_verbs,
-    load_verbs,
-    save_verbs,
-    sum_regions,
-    verb_representations,
-)
+from hoiclip.training.semantic_arithmetic import sum_regions, verb_representations
+from hoiclip.training.verb_files import cosines, load_verbs, read_published_verbs, read_verbs, save_verbs
+from hoiclip.vocabulary import HoiVocabulary
 
 VERB_FILE = "verbs.safetensors"
 
@@ -40,8 +37,16 @@ def start_verbs(experiment: Experiment, data: RunData, model: HoiClipModel, out:
             if options.file:
                 raise HoiError(f"{path}: no such file; make it with `hoiclip verbs`")
             make_verbs(experiment, data, model.clip, path)
-        provenance = load_verbs(model, path)
+        provenance = load_verbs(model, path, keep_lengths=options.keep_lengths)
         write_text_atomic(out / "verbs.yaml", yaml.safe_dump({"file": str(path), **provenance}, sort_keys=False))
+
+
+@torch.no_grad()
+def describe_verbs(model: HoiClipModel) -> None:
+    """Start the verb classifier from sentences, "a photo of a person riding" (Table 6)."""
+    if model.verbs is None or model.vocabulary is None or model.text_embedder is None:
+        raise HoiError("this model has no verb classifier or no tokenizer to embed sentences with")
+    model.verbs.weight.copy_(model.text_embedder(model.clip, model.vocabulary.verb_prompts))
 
 
 def make_verbs(experiment: Experiment, data: RunData, clip: Any, path: Path) -> None:
@@ -104,3 +109,24 @@ def extract_verbs(config: str | Path, overrides: Sequence[str] = (), out: str | 
     path = Path(out) if out is not None else Path(experiment.out) / VERB_FILE
     make_verbs(experiment, open_run_data(experiment), load_clip(part_source(experiment.model.clip, "clip")), path)
     return path
+
+
+def compare_verbs(config: str | Path, overrides: Sequence[str], made: Path, other: Path) -> dict[str, float]:
+    """Cosine between the vectors of two files, verb by verb; either may be the authors' ``.pth``.
+
+    Args:
+        config, overrides: the experiment, whose vocabulary a ``.pth`` has.
+        made, other: the files.
+
+    Raises:
+        HoiError: if one cannot be read, or they share no verb.
+    """
+    vocabulary = HoiVocabulary.coerce(load_experiment(config, overrides).vocabulary or "hico")
+    one, two = (
+        (read_published_verbs(path, vocabulary) if path.suffix in (".pth", ".pt") else read_verbs(path))[0]
+        for path in (made, other)
+    )
+    shared = cosines(one, two)
+    if not shared:
+        raise HoiError(f"{other}: has no verb in common with {made}")
+    return shared
