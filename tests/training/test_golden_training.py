@@ -28,6 +28,10 @@ pytestmark = pytest.mark.slow
 
 MODEL = Path(__file__).resolve().parents[3] / "shared" / "golden" / "model"
 CONFIGS = ("hico", "hico_rf_uc", "vcoco")
+QUERIES = ("query_embed_h.weight", "query_embed_o.weight", "pos_guided_embedd.weight")
+# One rectifier of the baseline's first query has its input 1.5e-6 below zero, so rounding can open it on some
+# processors, which moves these gradients by 2.3e-2 of their RMS.  A missing decoder layer moves them by 0.6.
+FLIPPED_RECTIFIER = 7e-2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -173,7 +177,8 @@ def check_gradients(model: HoiClipModel, config: str, expected: Mapping[str, Any
         assert found.norm().item() == pytest.approx(wanted["norm"], rel=3e-3, abs=1e-7), name
         rms = wanted["norm"] / found.numel() ** 0.5
         first = np.array(found.flatten()[:8].tolist())
-        np.testing.assert_allclose(first, wanted["first8"], rtol=0, atol=max(1e-2 * rms, 1e-9), err_msg=name)
+        share = FLIPPED_RECTIFIER if config == "gen_vlkt" and name in QUERIES else 1e-2
+        np.testing.assert_allclose(first, wanted["first8"], rtol=0, atol=max(share * rms, 1e-9), err_msg=name)
 
 
 CASES = [(config, case) for config in CONFIGS for case in ("pairs", "one_empty", "all_empty")]
