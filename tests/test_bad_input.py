@@ -418,6 +418,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda p: p.touch(), "the file is empty"),
     "text": (lambda p: p.write_text("<html>404</html>"), "not a readable checkpoint"),
     "garbage": (lambda p: p.write_bytes(bytes(range(256)) * 20), "not a readable checkpoint"),
+    "a photo": (lambda p: p.write_bytes(b"\xff\xd8\xff\xe0"), "no file of PyTorch's, or a damaged one"),
     "no weights": (lambda p: torch.save({"epoch": 3}, p), "holds no tensors"),
     "one tensor": (lambda p: torch.save(torch.zeros(3), p), "holds a Tensor"),
     "a list": (lambda p: torch.save([torch.zeros(3)], p), "holds a list"),
@@ -434,6 +435,7 @@ def test_a_bad_checkpoint(tmp_path: Path, complaint: Callable, what: str) -> Non
     told = complaint("convert", "hoiclip", path, "--out", tmp_path / "model")
     assert told.startswith(f"{path}: ")
     assert reason in told
+    assert "weights_only" not in told  # torch's own text advises to load the file unsafely
     assert not (tmp_path / "model").exists()
 
 

@@ -82,9 +82,15 @@ def test_public_names_load_on_first_use_and_none_is_hidden_by_a_module(package: 
     assert modules.isdisjoint(module.__all__)
     for name in module.__all__:
         assert getattr(module, name).__name__ == name
-    assert sorted(module.__all__) == module.__all__ == dir(module)
+    assert sorted(module.__all__) == module.__all__
+    assert set(module.__all__) <= set(dir(module))
     with pytest.raises(AttributeError, match="no_such_name"):
         module.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["data.load_hoia", "evaluation.evaluate_vcoco", "processing.clip_view", "losses"])
+def test_modules_are_attributes_after_the_bare_import(name: str) -> None:
+    assert modules_after(f"import hoiclip; hoiclip.{name}; assert {name.split('.')[0]!r} in dir(hoiclip)")
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -1,10 +1,21 @@
 """Human-object interaction detection that reads interactions straight out of a frozen CLIP."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hoiclip.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from hoiclip import checkpoints as checkpoints
+    from hoiclip import data as data
+    from hoiclip import evaluation as evaluation
+    from hoiclip import inference as inference
+    from hoiclip import losses as losses
+    from hoiclip import models as models
+    from hoiclip import postprocessing as postprocessing
+    from hoiclip import processing as processing
+    from hoiclip import training as training
+    from hoiclip import visualization as visualization
     from hoiclip.backends.allocator import keep_freed_memory
     from hoiclip.detections import Detections, Triplet
     from hoiclip.errors import HoiError
@@ -31,6 +42,19 @@ __all__ = [
 
 __version__: str
 
+_MODULES = (  # importable as attributes: ``import hoiclip; hoiclip.data.load_hoia``
+    "checkpoints",
+    "data",
+    "evaluation",
+    "inference",
+    "losses",
+    "models",
+    "postprocessing",
+    "processing",
+    "training",
+    "visualization",
+)
+
 if not TYPE_CHECKING:  # a type checker must see misspelt names
     _lazy_name = lazy_names(
         __name__,
@@ -52,8 +76,10 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             from importlib.metadata import version
 
             return version("hoiclip")
+        if name in _MODULES:
+            return import_module(f"hoiclip.{name}")
         return _lazy_name(name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*__all__, *_MODULES, "__version__"})

@@ -142,6 +142,13 @@ def test_bad_requests_are_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_misspelt_command_is_told_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["detec", "photo.jpg"])
+    assert stop.value.code == BAD_INPUT
+    assert "unknown command 'detec'; did you mean detect?" in capsys.readouterr().err
+
+
 def test_a_misspelt_option_shows_this_commands_usage_and_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("evaluate", "train", "verbs"):
         with pytest.raises(SystemExit) as stop:

@@ -93,7 +93,11 @@ def _unpickle(path: Path) -> Any:
         if unsafe:
             wanted = unsafe[1] or unsafe[2] or unsafe[3]
             raise HoiError(f"{path}: refused, since it wants to run code ({wanted}); only tensors are read") from error
-        raise
+        # torch's own text advises to load the file unsafely
+        raise HoiError(
+            f"{path}: not a readable checkpoint: no file of PyTorch's, or a damaged one; give a .pth, .pt or "
+            ".safetensors file, or download it again"
+        ) from error
 
 
 def as_weights(source: Mapping[str, Any] | str | Path) -> tuple[Weights, str]:

@@ -8,6 +8,7 @@ A complaint about what the user gave is one sentence on stderr and exit code 2.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
+    near = difflib.get_close_matches(words[0] if words else "", COMMANDS, n=1)
+    if near and words[0] not in COMMANDS:
+        parser.error(f"unknown command {words[0]!r}; did you mean {near[0]}?")
     command = parser.parse_args(words[:1]).command
     args = command_parser(command).parse_args(words[1:])
     try:

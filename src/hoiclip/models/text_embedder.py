@@ -66,10 +66,6 @@ class TextEmbedder:
             self._rows.update(zip(batch, rows, strict=True))
         return torch.stack([self._rows[s] for s in sentences])
 
-    def forget(self) -> None:
-        """Drop the kept rows, for when the text tower changed."""
-        self._rows.clear()
-
     def save_tokenizer(self, folder: str | Path) -> None:
         """Write the tokenizer's files, if it has been loaded."""
         if not isinstance(self._tokenizer, (str, Path)):

@@ -1,7 +1,7 @@
 """A handful of persons and things that belong together.
 
 Groups have their own frame: x right, y upwards from the ground, one unit = the height of a grown
-person.  :mod:`hoiclip.playground.verbs` fills them.
+person.  :mod:`hoiclip.playground.poses` fills them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measurements of the playground's parts, and how a finished run becomes small enough to be shipped."""
+"""Make a finished run of the playground small enough to be shipped."""
 
 from __future__ import annotations
 

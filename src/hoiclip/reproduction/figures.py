@@ -94,7 +94,7 @@ def draw_table(
         table: which lines.
         results: metrics (fractions) of the runs of each cell.
         path: the file.
-        groups: of Figure 1 (b), as :func:`hoiclip.reproduce.verb_groups` makes them.
+        groups: of Figure 1 (b), as :func:`hoiclip.reproduction.figure1.verb_groups` makes them.
 
     Raises:
         HoiError: if the file cannot be written.

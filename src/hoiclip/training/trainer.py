@@ -1,5 +1,7 @@
-"""transformers' Trainer with what HOICLIP needs: its groups and schedule, named loss terms, real
-evaluation over all processes, checkpoints that are whole or not there, and a stop that loses nothing.
+"""transformers' Trainer with what HOICLIP needs.
+
+Its parameter groups and schedule, named loss terms, evaluation by the metrics over all processes,
+checkpoints that are whole or not there, and a stop that loses nothing.
 
 What is put on disk, in the run's folder:
 
