@@ -11,6 +11,7 @@ import pytest
 from training_world import losses, tiny_options, write_custom, write_parts
 
 import hoiclip
+from hoiclip.errors import HoiError
 from hoiclip.evaluation import load_detections
 from hoiclip.experiments import load_experiment
 from hoiclip.training import train
@@ -45,6 +46,9 @@ def test_a_run_of_0_1_goes_on_where_it_stopped(
     write_parts(Path("parts"))
     write_custom(Path("own"))
     more = {"data__root": "own", "train__epochs": 2, "train__drop_epoch": 1, "train__resume": True}
+    with pytest.raises(HoiError, match=r"was started with model\.dropout 0\.0, not 0\.1"):  # the default was another
+        train("custom", tiny_options(Path("parts"), Path("run"), **more))
+    more["model__dropout"] = 0.0
     out = train("custom", tiny_options(Path("parts"), Path("run"), **more))
     assert load_experiment(out / "config.yaml").train.cache_features is False
     found = losses(out)

@@ -15,6 +15,7 @@ INTERACTION_LAYERS, INTERACTION_HEADS, INTERACTION_FFN_DIM = 3, 8, 2048
 VERB_WEIGHT = 0.5  # alpha of Eq. 19
 ZERO_SHOT_TOP_K = 10  # K of Eq. 17
 DISTILLATION_WEIGHT = 20.0  # GEN-VLKT's mimic loss
+DROPOUT = 0.1  # of attention, hidden layers and residual branches of encoder and decoders
 
 # the training
 BATCH_SIZE = 16  # of an optimizer step, which the learning rates belong to

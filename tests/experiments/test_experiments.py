@@ -52,11 +52,33 @@ def test_the_default_is_what_the_paper_says() -> None:
     assert (train.learning_rate, train.backbone_learning_rate, train.weight_decay) == (1e-4, 1e-5, 1e-4)
     assert (train.batch_size, train.clip_norm) == (16, 0.1)
     assert (model.num_queries, model.interaction_layers, model.verb_weight, model.zero_shot_top_k) == (64, 3, 0.5, 10)
-    assert load_experiment("vcoco").model.verb_weight == 0.1
+    assert load_experiment("vcoco").model.verb_weight == 0.5  # unit rows and the true matrix, as on HICO-DET
     base = load_experiment("hicodet_base").model
     assert (base.variant, base.distillation_weight) == ("gen-vlkt", 0)
     assert load_experiment("hicodet_uc3").vocabulary == "hico_uc3"
     assert load_experiment("hicodet_15").data.fraction == 0.15
+
+
+def test_published_sets_what_ours_does_otherwise_on_purpose() -> None:
+    published = ["--model.published", "true"]
+    ours, theirs = load_experiment("hicodet"), load_experiment("hicodet", published)
+    assert (ours.model.classifier_bias, ours.model.mask_padding, ours.train.normalise) == ("none", True, "global")
+    model, train = theirs.model, theirs.train
+    assert (model.classifier_bias, model.mask_padding, model.unused_parameters) == ("published", False, True)
+    assert (train.normalise, train.virtual_processes, model.verb_weight) == ("process", 2, 0.5)
+    assert load_experiment("vcoco", published).model.verb_weight == 0.1
+    baseline = load_experiment("gen_vlkt", published)
+    assert (baseline.train.normalise, baseline.train.virtual_processes) == ("process", 8)
+    assert baseline.model.unused_parameters is False
+    assert load_experiment("hicodet", ["--model.published", "false"]).model.mask_padding is True
+
+
+def test_an_option_given_beside_published_wins_and_a_saved_run_reads_the_same(tmp_path: Path) -> None:
+    experiment = load_experiment("hicodet", ["--model.published", "--model.mask_padding", "true"])
+    assert experiment.model.mask_padding is True
+    experiment.save(tmp_path / "config.yaml")
+    again = load_experiment(tmp_path / "config.yaml")
+    assert (again.model, again.train) == (experiment.model, experiment.train)
 
 
 def test_options_on_the_command_line_win_over_files() -> None:

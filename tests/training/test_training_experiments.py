@@ -98,6 +98,7 @@ def test_eight_images_are_overfitted(tmp_path: Path) -> None:
         tmp_path,
         tmp_path / "run",
         model__num_queries=12,
+        model__dropout=0.0,
         model__zero_shot_top_k=None,
         verbs__method="text",
         data__train_images=8,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import DetrConfig
 from transformers.initialization import no_init_weights
 
 from hoiclip.checkpoints.initialise import load_clip
@@ -54,9 +55,8 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
     weights, origin = as_weights(source)
     vocabulary = HoiVocabulary.coerce(vocabulary)
     _check_rows(weights, vocabulary, origin)
-    depths = detector_config(resnet_name(weights, "backbone.0.body"))
     config = HoiClipConfig(
-        detector=depths,
+        detector=_detector(weights),
         clip=clip_sizes(weights, "clip_model."),
         vocabulary=vocabulary,
         verb_weight=0.1 if vocabulary.name == "vcoco" else 0.5,
@@ -110,7 +110,7 @@ def convert_gen_vlkt(
     clip_model = load_clip(clip) if clip else None
     config = HoiClipConfig(
         variant="gen-vlkt",
-        detector=detector_config(resnet_name(weights, "backbone.0.body")),
+        detector=_detector(weights),
         clip=clip_model.config if clip_model else clip_config(),
         carries_clip=clip_model is not None,
         vocabulary=vocabulary,
@@ -134,6 +134,11 @@ def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, voc
     model.vocabulary = vocabulary
     model.text_embedder = TextEmbedder(config.tokenizer)
     return model.eval()
+
+
+def _detector(weights: Weights) -> DetrConfig:
+    """A file's detector.  It knows nothing of dropout, which is the matter of a run (``model.dropout``)."""
+    return detector_config(resnet_name(weights, "backbone.0.body"), dropout=0.0)
 
 
 def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> None:

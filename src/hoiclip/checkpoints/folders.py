@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
+from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
 from hoiclip.processing import HoiClipProcessor
@@ -49,8 +50,12 @@ def check_source(source: str | Path) -> None:
         raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
 
 
-def load_model(source: str | Path) -> HoiClipModel:
+def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipModel:
     """Load a model folder or hub id, and make sure that every weight came from there.
+
+    Args:
+        source: folder or hub id.
+        dropout: of attention, hidden layers and residual branches in further training; None keeps what was saved.
 
     Raises:
         HoiError: if there is no whole hoiclip model.
@@ -60,7 +65,11 @@ def load_model(source: str | Path) -> HoiClipModel:
         # transformers would take the default sizes
         raise HoiError(f"{source}: no config.json there; give a folder that hoiclip wrote")
     try:
-        loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True)
+        changes: dict[str, Any] = {}
+        if dropout is not None:
+            changes["config"] = HoiClipConfig.from_pretrained(source)
+            changes["config"].detector.update(dropout_everywhere(dropout))
+        loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **changes)
         model, account = cast(Any, loaded)
     except HoiError as error:
         raise error if str(source) in str(error) else HoiError(f"{source}: {error}") from error

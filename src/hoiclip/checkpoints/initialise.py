@@ -23,7 +23,8 @@ from hoiclip.checkpoints.key_mapping import (
 )
 from hoiclip.checkpoints.reading import fill_weights, read_weights
 from hoiclip.errors import HoiError, first_line
-from hoiclip.models.configuration import HoiClipConfig, detector_config
+from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
+from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -100,12 +101,14 @@ def initialise_from(
     seed: int = 0,
     tokenizer: Any = None,
     queries: str = "fresh",
+    dropout: float = published.DROPOUT,
     **config: Any,
 ) -> HoiClipModel:
     """Build a model ready for training: DETR's detector, CLIP frozen, classifiers from sentences.
 
     Backbone, input projection, encoder and box head (twice) are DETR's; its first decoder layers
-    and their norm become the instance decoder.  Queries and the interaction half start fresh; DETR's
+    and their norm become the instance decoder, and in the GEN-VLKT variant the interaction decoder
+    too.  Queries and HOICLIP's interaction half start fresh (:mod:`hoiclip.models.initialization`); DETR's
     object classifier (92 classes of COCO) is not taken over, since objects are classified by text:
     81 rows for HICO-DET, 82 for V-COCO (paper section 4.1).
 
@@ -117,6 +120,7 @@ def initialise_from(
         tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
         queries: ``fresh`` as published, or ``detr``: each pair begins where one of DETR's queries
             looks, which finds pairs sooner.
+        dropout: of attention, hidden layers and residual branches of encoder and decoders, while training.
         config: further options of :class:`HoiClipConfig`.
 
     Raises:
@@ -127,7 +131,7 @@ def initialise_from(
     vocabulary = HoiVocabulary.coerce(vocabulary)
     layers = min(config.pop("decoder_layers", published.INTERACTION_LAYERS), detr_config.decoder_layers)
     kept = {k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")}
-    detector = DetrConfig(**{**kept, "decoder_layers": layers, "dropout": config.pop("dropout", 0.0)})
+    detector = DetrConfig(**{**kept, "decoder_layers": layers, **dropout_everywhere(dropout)})
     if tokenizer is None and Path(clip).is_dir():
         tokenizer = str(clip)
     if isinstance(tokenizer, str):
@@ -136,7 +140,7 @@ def initialise_from(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = HoiClipModel(full)
-    taken = _detector_weights(weights, layers)
+    taken = _detector_weights(weights, model)
     taken |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
     fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
     if queries == "detr":
@@ -144,25 +148,32 @@ def initialise_from(
     return model.set_vocabulary(vocabulary, tokenizer).eval()
 
 
-def _detector_weights(detr: Weights, layers: int) -> Weights:
+def _detector_weights(detr: Weights, model: HoiClipModel) -> Weights:
     """The weights taken over from DETR, under the model's names."""
     prefixes = {
-        "model.backbone.": "detector.backbone.",
-        "model.input_projection.": "detector.input_projection.",
-        "model.encoder.layers.": "detector.encoder.",
-        "model.decoder.layernorm.": "detector.decoder_norm.",
-        **{f"model.decoder.layers.{i}.": f"detector.decoder.{i}." for i in range(layers)},
+        "model.backbone.": ["detector.backbone."],
+        "model.input_projection.": ["detector.input_projection."],
+        "model.encoder.layers.": ["detector.encoder."],
+        "model.decoder.layernorm.": ["detector.decoder_norm."],
+        **{f"model.decoder.layers.{i}.": [f"detector.decoder.{i}."] for i in range(len(model.detector.decoder))},
+        **{f"bbox_predictor.layers.{i}.": _box_head_names(2 * i) for i in range(3)},
     }
-    taken: Weights = {}
-    for name, tensor in detr.items():
-        for old, new in prefixes.items():
-            if name.startswith(old):
-                taken[new + name[len(old) :]] = tensor
-        if name.startswith("bbox_predictor.layers."):
-            layer, kind = name.split(".")[2:]
-            for head in ("human_box_head", "object_box_head"):
-                taken[f"detector.{head}.{2 * int(layer)}.{kind}"] = tensor
-    return taken
+    for name, part in model.named_modules():
+        if isinstance(part, GenVlktDecoder):  # the baseline's own, or what HOICLIP inherited from it and never reaches
+            prefixes["model.decoder.layernorm."].append(f"{name}.norm.")
+            for i in range(min(len(part.layers), len(model.detector.decoder))):
+                prefixes[f"model.decoder.layers.{i}."].append(f"{name}.layers.{i}.")
+    return {
+        new + name[len(old) :]: tensor
+        for name, tensor in detr.items()
+        for old, names in prefixes.items()
+        if name.startswith(old)
+        for new in names
+    }
+
+
+def _box_head_names(layer: int) -> list[str]:
+    return [f"detector.{head}.{layer}." for head in ("human_box_head", "object_box_head")]
 
 
 @torch.no_grad()

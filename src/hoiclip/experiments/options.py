@@ -101,8 +101,12 @@ class ModelOptions:
     """Add the 4.9 M weights that the published model holds and never reaches."""
     distillation_weight: float = published.DISTILLATION_WEIGHT
     """Weight of GEN-VLKT's mimic loss; 0 gives Base of Table 5."""
-    dropout: float = 0.0
-    """Dropout of encoder and decoders."""
+    classifier_bias: Literal["none", "published"] = "none"
+    """Bias of HOICLIP's text classifiers: none, or frozen at random as the published program leaves it by accident."""
+    dropout: float = published.DROPOUT
+    """Of attention, hidden layers and residual branches of encoder and decoders; 0 where features are cached."""
+    published: bool = False
+    """Train the published program to the letter: sets what ours does otherwise on purpose (docs/recipe.md)."""
 
 
 @dataclass

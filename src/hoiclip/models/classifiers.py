@@ -10,20 +10,18 @@ from hoiclip.models.instance_detector import MLP
 
 
 class TextClassifier(nn.Module):
-    """Rows are unit-length embeddings of sentences; frozen unless ``trainable``."""
+    """Rows are unit-length embeddings of sentences."""
 
-    def __init__(self, classes: int, width: int, *, bias: bool, trainable: bool) -> None:
+    def __init__(self, classes: int, width: int, *, bias: bool) -> None:
         super().__init__()
-        self.trainable = trainable
-        self.weight = nn.Parameter(torch.zeros(classes, width), requires_grad=trainable)
-        start = nn.Parameter(torch.zeros(classes), requires_grad=trainable) if bias else None
-        self.bias: nn.Parameter | None = start
+        self.weight = nn.Parameter(torch.zeros(classes, width))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(classes)) if bias else None
 
-    def resize(self, weight: Tensor) -> None:
-        """Take other sentences: (classes, D).  The bias starts again at zero."""
-        self.weight = nn.Parameter(weight.clone(), requires_grad=self.trainable)
-        if self.bias is not None:
-            self.bias = nn.Parameter(weight.new_zeros(len(weight)), requires_grad=self.trainable)
+    def resize(self, weight: Tensor, *, keep_bias: bool = False) -> None:
+        """Take other sentences: (classes, D).  The bias starts again at zero, unless it is kept and its size fits."""
+        self.weight = nn.Parameter(weight.clone(), requires_grad=self.weight.requires_grad)
+        if self.bias is not None and not (keep_bias and len(self.bias) == len(weight)):
+            self.bias = nn.Parameter(weight.new_zeros(len(weight)), requires_grad=self.bias.requires_grad)
 
     def forward(self, features: Tensor, columns: Tensor | None = None, use_bias: bool = True) -> Tensor:
         """(..., D) unit length -> (..., classes), or the classes named in ``columns``."""

@@ -28,12 +28,27 @@ CLIP_IDS = {
 }
 
 
-def detector_config(backbone: str = "resnet50", **changes: Any) -> DetrConfig:
-    """DETR's sizes with a ``resnet50`` or ``resnet101``; three decoder layers as in paper section 4.1."""
+def detector_config(backbone: str = "resnet50", *, dropout: float = published.DROPOUT, **changes: Any) -> DetrConfig:
+    """DETR's sizes with a ``resnet50`` or ``resnet101``; three decoder layers as in paper section 4.1.
+
+    Args:
+        backbone: ``resnet50`` or ``resnet101``.
+        dropout: of attention, hidden layers and residual branches alike.
+        changes: of ``transformers.DetrConfig``.
+
+    Raises:
+        HoiError: if the backbone is not one of them.
+    """
     if backbone not in RESNETS:
         raise HoiError(f"unknown backbone {backbone!r}: choose one of {', '.join(RESNETS)}")
     backbone_config = {"model_type": "resnet", "depths": RESNETS[backbone], "out_features": ["stage4"]}
-    return DetrConfig(**{"backbone_config": backbone_config, "decoder_layers": 3, "dropout": 0.0, **changes})
+    sizes = {"backbone_config": backbone_config, "decoder_layers": published.INTERACTION_LAYERS}
+    return DetrConfig(**{**sizes, **dropout_everywhere(dropout), **changes})
+
+
+def dropout_everywhere(probability: float) -> dict[str, float]:
+    """transformers' three settings of DETR: residual branches, attention, hidden layers of feed-forward blocks."""
+    return dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), probability)
 
 
 def clip_config(name: str = "ViT-B/32") -> CLIPConfig:
@@ -84,7 +99,7 @@ class HoiClipConfig(PreTrainedConfig):
         mask_padding: keep the interaction decoder from attending to padded cells.  The published
             model does not mask, so converted checkpoints set False.
         classifier_bias: the text classifiers carry a bias.  Published checkpoints hold a frozen
-            random one by accident; models trained here have none.
+            random one by accident; models trained here have none.  GEN-VLKT always has one.
         logit_scale_init: initial learned temperature, log(1 / 0.07) as in CLIP.
         unused_parameters: hold the 4.9 M weights which the published model trains but never reaches.
             Converted checkpoints do, so that they convert without loss and count the paper's 66.1 million.

@@ -69,7 +69,6 @@ class InstanceDetector(nn.Module):
         use_one_pass_norms(self.backbone)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
-        self.dropout = nn.Dropout(detr.dropout)
         self.encoder = nn.ModuleList(DetrEncoderLayer(detr) for _ in range(detr.encoder_layers))
         self.human_queries = nn.Embedding(config.num_queries, width)
         self.object_queries = nn.Embedding(config.num_queries, width)
@@ -98,7 +97,6 @@ class InstanceDetector(nn.Module):
         memory = self.input_projection(features).flatten(2).transpose(1, 2)  # (B, S, 256)
         padding_mask = torch.zeros(mask.shape, dtype=memory.dtype, device=mask.device)
         padding_mask = padding_mask.masked_fill(~mask, MASKED_LOGIT).flatten(1)[:, None, None, :]
-        memory = self.dropout(memory)
         for layer in self.encoder:
             memory = layer(memory, padding_mask, spatial_position_embeddings=positions)
         return memory, positions, padding_mask

@@ -27,7 +27,8 @@ class KnowledgeLayer(GradientCheckpointingLayer):
         self.expand = nn.Linear(width, config.interaction_ffn_dim)
         self.contract = nn.Linear(config.interaction_ffn_dim, width)
         self.final_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(detr.dropout)
+        self.dropout = nn.Dropout(detr.dropout)  # of each residual branch
+        self.hidden_dropout = nn.Dropout(detr.activation_dropout)
 
     def forward(self, queries: Tensor, *streams: Tensor | None) -> Tensor:
         """queries (B, N, W); streams: tokens (B, T, W), mask or None, tokens, mask, ... -> (B, N, W)."""
@@ -36,7 +37,7 @@ class KnowledgeLayer(GradientCheckpointingLayer):
         for tokens, padding_mask in zip(streams[::2], streams[1::2], strict=True):
             found = self.cross_attention(queries, tokens, padding_mask)[0]
             read = read + self.cross_norm(queries + self.dropout(found))
-        hidden = self.dropout(nn.functional.relu(self.expand(read)))
+        hidden = self.hidden_dropout(nn.functional.relu(self.expand(read)))
         return self.final_norm(read + self.dropout(self.contract(hidden)))
 
     def attention_map(self, queries: Tensor, tokens: Tensor, padding_mask: Tensor | None) -> Tensor:

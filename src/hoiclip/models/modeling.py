@@ -24,6 +24,7 @@ from hoiclip.errors import HoiError
 from hoiclip.losses import HoiCriterion
 from hoiclip.models.classifiers import TextClassifier, VerbClassifier
 from hoiclip.models.configuration import HoiClipConfig
+from hoiclip.models.initialization import draw_layer, draw_parts
 from hoiclip.models.instance_detector import InstanceDetector
 from hoiclip.models.interaction_decoder import GenVlktDecoder, KnowledgeDecoder, UnusedParameters
 from hoiclip.models.outputs import HoiClipOutput
@@ -73,9 +74,8 @@ class HoiClipModel(PreTrainedModel):
         self.verbs = VerbClassifier(config) if config.verb_classifier and not baseline else None
         self.unused = UnusedParameters(config) if config.unused_parameters and not baseline else None
         bias = config.classifier_bias or baseline
-        learned = config.interaction_classifier == "learned"
-        self.interactions = TextClassifier(config.num_interactions, width, bias=bias, trainable=baseline or learned)
-        self.objects = TextClassifier(config.num_objects + 1, width, bias=bias, trainable=baseline)
+        self.interactions = TextClassifier(config.num_interactions, width, bias=bias)
+        self.objects = TextClassifier(config.num_objects + 1, width, bias=bias)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.object_logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.post_init()
@@ -85,21 +85,9 @@ class HoiClipModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        init = nn.init
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            if not getattr(module.weight, "_is_hf_initialized", False):
-                init.xavier_uniform_(module.weight)
-            if module.bias is not None and not getattr(module.bias, "_is_hf_initialized", False):
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            if not getattr(module.weight, "_is_hf_initialized", False):
-                init.normal_(module.weight)
-        elif isinstance(module, (TextClassifier, VerbClassifier)):
-            # holds until sentences are embedded: every class its own direction
-            if not getattr(module.weight, "_is_hf_initialized", False):
-                init.normal_(module.weight)
-                module.weight.copy_(nn.functional.normalize(module.weight, dim=-1))
-        else:
+        if module is self:  # comes last; transformers skips inner modules without parameters of their own
+            draw_parts(self)
+        elif not draw_layer(module):
             super()._init_weights(module)
 
     def freeze_frozen(self) -> None:
@@ -110,8 +98,13 @@ class HoiClipModel(PreTrainedModel):
         # but the stem and the first stage.
         for name, parameter in self.detector.backbone.named_parameters():
             parameter.requires_grad_("embedder" not in name and "stages.0." not in name)
-        for classifier in (self.interactions, self.objects):
-            classifier.requires_grad_(classifier.trainable)
+        self._freeze_classifiers()
+
+    def _freeze_classifiers(self) -> None:
+        """Text rows and bias are frozen; GEN-VLKT trains them, though not where some interactions are unseen."""
+        baseline = self.config.variant == "gen-vlkt" and not self.config.unseen_interactions
+        self.interactions.requires_grad_(baseline or self.config.interaction_classifier == "learned")
+        self.objects.requires_grad_(baseline)
 
     def train(self, mode: bool = True) -> HoiClipModel:
         """Training mode for what is trained; CLIP stays frozen in evaluation mode."""
@@ -312,10 +305,12 @@ class HoiClipModel(PreTrainedModel):
                 if verb in self._verb_rows:
                     rows[i] = self._verb_rows[verb]
             self.verbs.resize(rows, torch.from_numpy(vocabulary.verb_to_interaction))
+        first = self.vocabulary is None  # biases are fresh: they belong to no sentence yet
         if not learned:
-            self.interactions.resize(interactions)
-        self.objects.resize(objects)
+            self.interactions.resize(interactions, keep_bias=first)
+        self.objects.resize(objects, keep_bias=first)
         self.config.take_sizes(vocabulary)
+        self._freeze_classifiers()
         self.vocabulary = vocabulary
         return self
 

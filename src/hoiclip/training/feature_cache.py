@@ -40,8 +40,9 @@ class CachedFeatures(Dataset[dict[str, Any]]):
             raise HoiError("train.cache_features: augmented images change; set data.augment false")
         learning = [n for n, p in model.named_parameters() if p.requires_grad and n.startswith(FROZEN_ENCODERS)]
         if learning or model.config.detector.dropout:
-            what = learning[0] if learning else "the encoder, by dropout"
-            raise HoiError(f"train.cache_features: {what} changes while training; freeze it with train.freeze")
+            if not learning:
+                raise HoiError("train.cache_features: dropout changes what the encoder gives; set model.dropout 0")
+            raise HoiError(f"train.cache_features: {learning[0]} changes while training; freeze it with train.freeze")
         self.labels: list[dict[str, Tensor]] = []
         self.file_names: list[str] = []
         self.shared: dict[str, Tensor] = {}  # the same for all images, as they have one size

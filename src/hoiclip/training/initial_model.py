@@ -7,6 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from hoiclip.checkpoints.folders import load_model
 from hoiclip.checkpoints.initialise import initialise_from
 from hoiclip.errors import HoiError
@@ -14,6 +17,7 @@ from hoiclip.experiments.data import RunData, part_source
 from hoiclip.experiments.options import Experiment, ModelOptions
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.training.verb_initialization import start_verbs
+from hoiclip.vocabulary import HoiVocabulary
 
 
 def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipModel:
@@ -24,7 +28,7 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
     """
     options = experiment.model
     if options.start is not None:
-        model = load_model(options.start)
+        model = load_model(options.start, dropout=options.dropout)
         if model.vocabulary is None or model.vocabulary.to_dict() != data.vocabulary.to_dict():
             model.set_vocabulary(data.vocabulary)
         return model
@@ -38,12 +42,22 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
     )
     if model.verbs is not None:
         start_verbs(experiment, data, model, out)
+        if options.published and data.vocabulary.name == "vcoco":
+            model.verbs.verb_to_interaction.copy_(_by_object_index(data.vocabulary))
     return model
 
 
 def _model_changes(options: ModelOptions) -> dict[str, Any]:
-    own = ("detr", "clip", "tokenizer", "start")
-    return {f.name: getattr(options, f.name) for f in fields(options) if f.name not in own}
+    own = ("detr", "clip", "tokenizer", "start", "published", "classifier_bias")
+    changes = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in own}
+    return changes | {"classifier_bias": options.classifier_bias == "published"}
+
+
+def _by_object_index(vocabulary: HoiVocabulary) -> Tensor:
+    """V-COCO's published verb-to-interaction matrix (V, K): a one at (verb, object) where (verb, class) is meant."""
+    matrix = torch.zeros(len(vocabulary.verbs), vocabulary.num_interactions)
+    matrix[vocabulary.verb_ids, vocabulary.object_ids] = 1
+    return matrix
 
 
 def freeze(model: HoiClipModel, prefixes: Sequence[str]) -> None:

@@ -34,6 +34,9 @@ from hoiclip.training.initial_model import freeze, initial_model
 from hoiclip.training.run_folder import checkpoints, last_checkpoint
 from hoiclip.training.trainer import HoiTrainer
 
+#: options that came later, and what runs without them did
+LATER_OPTIONS: dict[str, dict[str, Any]] = {"model": {"classifier_bias": "none", "published": False}}
+
 
 def train(config: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train an experiment, or go on with it.
@@ -80,6 +83,7 @@ def run_experiment(experiment: Experiment) -> Path:
     if experiment.train.cache_features:
         samples = CachedFeatures(images, model, arguments)
         arguments.dataloader_num_workers = 0  # nothing is left to load
+        arguments.dataloader_pin_memory = False  # what all images share is expanded, and such tensors cannot be pinned
         arguments.dataloader_persistent_workers, arguments.dataloader_prefetch_factor = False, None
     trainer = HoiTrainer(
         model,
@@ -110,17 +114,24 @@ def _where_to_start(experiment: Experiment, out: Path, *, main: bool) -> str | N
         return None
     start = last_checkpoint(out, sweep=main)
     if start and (out / "config.yaml").is_file():
-        before = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-        now = yaml.safe_load(experiment.to_yaml())
-        for part in ("vocabulary", "seed", "data", "model"):
-            ignored = {"workers", "root"} if part == "data" else set()
-            if _without(before.get(part), ignored) != _without(now[part], ignored):
-                raise HoiError(f"{out}: was started with other options under {part!r}; resume it with the same ones")
+        _refuse_other_options(out, yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8")), experiment)
     return start
 
 
-def _without(options: Any, names: set[str]) -> Any:
-    return {k: v for k, v in options.items() if k not in names} if isinstance(options, dict) else options
+def _refuse_other_options(out: Path, before: dict[str, Any], experiment: Experiment) -> None:
+    """Raise HoiError if a run was started with other options than those it is to go on with."""
+    now = yaml.safe_load(experiment.to_yaml())
+    for part in ("vocabulary", "seed", "data", "model"):
+        then = before.get(part)
+        if not (isinstance(then, dict) and isinstance(now[part], dict)):
+            pairs = {part: (then, now[part])}
+        else:
+            then = {**LATER_OPTIONS.get(part, {}), **then}
+            names = (then.keys() | now[part].keys()) - ({"workers", "root"} if part == "data" else set())
+            pairs = {f"{part}.{name}": (then.get(name), now[part].get(name)) for name in sorted(names)}
+        for name, (old, new) in pairs.items():
+            if old != new:
+                raise HoiError(f"{out}: was started with {name} {old}, not {new}; resume it with the same options")
 
 
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
