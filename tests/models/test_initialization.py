@@ -92,6 +92,27 @@ def test_a_start_from_parts_keeps_the_bias_and_depends_on_the_seed_alone(tmp_pat
     assert 0 < one.objects.bias.abs().max() <= 16**-0.5
 
 
+def test_the_detector_starts_from_detr(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path)
+    model = initialise_from(parts / "detr", parts / "clip", tiny_vocabulary(), num_queries=4, interaction_layers=2,
+                            interaction_heads=4)  # fmt: skip
+    detr = load_detr(parts / "detr")[0]
+    ours = model.detector.state_dict()
+    taken = {"backbone.": "model.backbone.", "input_projection.": "model.input_projection.",
+             "encoder.": "model.encoder.layers.", "decoder.": "model.decoder.layers.",
+             "decoder_norm.": "model.decoder.layernorm."}  # fmt: skip
+    for name, value in ours.items():
+        for start, source in taken.items():
+            if name.startswith(start):
+                assert torch.equal(value, detr[source + name.removeprefix(start)]), name
+    for i in range(3):
+        for head in ("human_box_head", "object_box_head"):
+            assert torch.equal(ours[f"{head}.{2 * i}.weight"], detr[f"bbox_predictor.layers.{i}.weight"])
+            assert torch.equal(ours[f"{head}.{2 * i}.bias"], detr[f"bbox_predictor.layers.{i}.bias"])
+    fresh = {n.split(".")[0] for n in ours} - {n.split(".")[0] for n in taken} - {"human_box_head", "object_box_head"}
+    assert fresh == {"human_queries", "object_queries", "pair_positions", "object_projection", "object_norm"}
+
+
 def baseline_from_parts(folder: Path, vocabulary: HoiVocabulary) -> tuple[HoiClipModel, dict[str, Tensor]]:
     parts = write_parts(folder)
     layers = {"num_queries": 4, "interaction_layers": 2}

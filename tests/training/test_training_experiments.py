@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_clip, tiny_tokenizer
@@ -18,6 +19,7 @@ from hoiclip.experiments.loading import experiment_names, load_experiment
 from hoiclip.training.callbacks import read_log
 from hoiclip.training.run import train
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 FAST = {"hicodet_rf_uc", "vcoco", "playground_uv"}
 
 
@@ -66,6 +68,21 @@ def test_every_experiment_trains(name: str, world: Path, tmp_path: Path) -> None
         expected = torch.from_numpy(model.vocabulary.verb_to_interaction)
         assert torch.equal(model.verbs.verb_to_interaction, expected)
         assert model.interactions.bias is None
+
+
+def test_the_published_vcoco_program_can_be_trained(world: Path, tmp_path: Path) -> None:
+    changes = {"train__max_steps": 1, "train__batch_size": 2, "evaluation__every": 0, "data__root": world / "vcoco"}
+    options = [*tiny_options(world / "parts", tmp_path / "run", **changes), "--model.published=true"]
+    options.remove("--model.unused_parameters=false")
+    model = hoiclip.HoiClipModel.from_pretrained(train("vcoco", options))
+    ones = np.load(GOLDEN / "constants_vcoco.npz")["verb2hoi_nonzero"].tolist()  # (verb, column)
+    assert sorted(ones) == model.verbs.verb_to_interaction.nonzero().tolist()
+    assert set(model.verbs.verb_to_interaction.unique().tolist()) == {0.0, 1.0}
+    assert model.config.verb_weight == 0.1
+    assert model.config.mask_padding is False
+    assert model.unused is not None
+    assert not model.interactions.bias.requires_grad
+    assert 0 < model.interactions.bias.abs().max() <= 16**-0.5
 
 
 @pytest.mark.slow
