@@ -4,13 +4,15 @@
     hoiclip train hicodet_rf_uc --data.root /data/hicodet --train.precision bf16
     torchrun --nproc-per-node 8 -m hoiclip.cli train hicodet    # the same, on eight processes
 
-A run's folder holds ``config.yaml`` (every option in force), ``verbs.safetensors``, ``log.jsonl``,
-``checkpoint-*`` to go on from, ``best/`` and, at the end, the trained model itself.
+A run's folder holds ``config.yaml`` (every option in force), ``data.json`` (what it learns from),
+``verbs.safetensors``, ``log.jsonl``, ``checkpoint-*`` to go on from, ``best/`` and, at the end, the
+trained model itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from hoiclip.data.transforms import FixedResize, TrainingAugmentation
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.runner import EvaluationSet
 from hoiclip.experiments.data import RunData, open_run_data
+from hoiclip.experiments.data_record import data_record, record_sentences, save_record
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.experiments.options import Experiment
 from hoiclip.models.modeling import HoiClipModel
@@ -58,6 +61,8 @@ def run_experiment(experiment: Experiment) -> Path:
     arguments = training_arguments(experiment)
     start = _where_to_start(experiment, out, main=arguments.process_index == 0)
     data = open_run_data(experiment)
+    if arguments.process_index == 0:
+        _record_data(data, out)
     set_seed(experiment.seed)
     processor = HoiClipProcessor(
         data.vocabulary,
@@ -110,17 +115,27 @@ def _where_to_start(experiment: Experiment, out: Path, *, main: bool) -> str | N
         return None
     start = last_checkpoint(out, sweep=main)
     if start and (out / "config.yaml").is_file():
-        before = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-        now = yaml.safe_load(experiment.to_yaml())
+        written = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+        before, now = asdict(load_experiment(out / "config.yaml")), asdict(experiment)
         for part in ("vocabulary", "seed", "data", "model"):
             ignored = {"workers", "root"} if part == "data" else set()
-            if _without(before.get(part), ignored) != _without(now[part], ignored):
+            if isinstance(now[part], dict):  # options that the run's version did not have say nothing
+                ignored |= set(now[part]) - set(written.get(part, {}))
+            if _without(before[part], ignored) != _without(now[part], ignored):
                 raise HoiError(f"{out}: was started with other options under {part!r}; resume it with the same ones")
     return start
 
 
 def _without(options: Any, names: set[str]) -> Any:
     return {k: v for k, v in options.items() if k not in names} if isinstance(options, dict) else options
+
+
+def _record_data(data: RunData, out: Path) -> None:
+    """Keep and tell what the run learns from."""
+    record = data_record(data)
+    save_record(out, record)
+    for sentence in record_sentences(record):
+        print(sentence, flush=True)
 
 
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
@@ -144,6 +159,7 @@ def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> H
         detector_view=detector_view,
         clip_view=partial(clip_view, size=clip_size),
         augmentation=augmentation,
+        max_boxes=experiment.model.num_queries,
         seed=experiment.seed,
     )
 
