@@ -9,6 +9,9 @@ from __future__ import annotations
 SHORTEST_EDGE, LONGEST_EDGE = 800, 1333  # pixels, of the detector's view
 CLIP_SIZE = 224  # pixels, of CLIP's view
 
+# the data
+RARE_BELOW = 10  # training instances (section 4.1); Table 1 counts them in the training file of each share
+
 # the model
 NUM_QUERIES = 64  # N_q: human and object queries each
 INTERACTION_LAYERS, INTERACTION_HEADS, INTERACTION_FFN_DIM = 3, 8, 2048

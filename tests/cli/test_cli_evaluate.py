@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import typing
 from pathlib import Path
 
@@ -76,6 +77,63 @@ def test_detections_of_any_method_are_judged(
     assert [r["setting"] for r in every.values()] == ["default", "default", "known_object"]
     assert every["official, default"]["full"] == pytest.approx(6 / 11 / 600)  # classes without annotation count 0
     assert len(every["official, known object"]["classes"]) == 600
+
+
+def test_rare_is_reported_by_the_fixed_list_and_by_the_training_data(
+    annotated: tuple[Path, list[AnnotatedImage]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, images = annotated
+    save_detections(tmp_path / "mine.jsonl", {images[0].file_name: found(images[0], 0.9)})
+    command = ["evaluate", "hicodet", "--detections", str(tmp_path / "mine.jsonl"), "--annotations", str(file)]
+    command += ["--out", str(tmp_path / "m.json")]
+    for copies, rare, non_rare in ((9, 6 / 11, None), (10, None, 6 / 11)):
+        share = tmp_path / f"trainval_hico_{copies}.json"
+        save_hoia([images[0]] * copies, share, HICO)
+        assert main([*command, "--train-annotations", str(share)]) == 0
+        figures = json.loads((tmp_path / "m.json").read_text())
+        assert figures["rare"] is None  # ride bicycle is on no list
+        assert figures["rare_in_training"] == (None if rare is None else pytest.approx(rare))
+        assert figures["non_rare_in_training"] == (None if non_rare is None else pytest.approx(non_rare))
+        assert figures["classes"][images[0].hoi_ids[0]]["training_instances"] == copies
+    official = figures["results"]["official, default"]
+    assert official["rare_in_training"] == 0  # classes without annotation count 0 there
+    shown = capsys.readouterr().out
+    assert "rare (< 10 in training)" in shown
+    assert "non-rare (fixed 462)" in shown
+    assert main([*command, "--train-annotations", str(tmp_path / "absent.json")]) == BAD_INPUT
+    assert "give the annotation file that the model was trained on" in capsys.readouterr().err
+
+
+def test_a_runs_own_record_tells_which_classes_are_rare_in_its_training(
+    playground_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = HoiVocabulary.from_name("playground")
+    run = tmp_path / "run"
+    shutil.copytree(playground_model, run)
+    instances = {words.interaction_name(k): 10 * (k % 2) for k in range(words.num_interactions)}
+    (run / "data.json").write_text(json.dumps({"instances": instances}))
+    command = ["evaluate", "playground", "--model", str(run), "--images", "2", "--device", "cpu"]
+    for more in ([], ["--sweep", "0,5"]):
+        assert main([*command, *more, "--out", str(tmp_path / "m.json")]) == 0
+        figures = json.loads((tmp_path / "m.json").read_text())
+        assert [entry["training_instances"] for entry in figures["classes"]] == [0, 10] * 45
+        aps = [entry["ap"] for entry in figures["classes"][::2] if entry["ap"] is not None]
+        assert figures["rare_in_training"] == pytest.approx(np.mean(aps))
+        assert "rare (fixed 20)" in capsys.readouterr().out
+    (run / "data.json").unlink()
+    assert main([*command, "--out", str(tmp_path / "m.json")]) == 0
+    assert "rare_in_training" not in json.loads((tmp_path / "m.json").read_text())
+
+
+def test_a_model_is_evaluated_where_no_training_annotations_are(
+    annotated: tuple[Path, list[AnnotatedImage]], tmp_path: Path
+) -> None:
+    _, images = annotated  # test_hico.json alone
+    (tmp_path / "test2015").mkdir()
+    save_detections(tmp_path / "mine.jsonl", {image.file_name: found(image, 0.9) for image in images})
+    command = ["evaluate", "hicodet", "--detections", str(tmp_path / "mine.jsonl"), "--data.root", str(tmp_path)]
+    assert main([*command, "--out", str(tmp_path / "m.json")]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["full"] == pytest.approx(1)
 
 
 def test_both_scenarios_of_vcoco_are_written(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_tables(twenty, tmp_path):
         {"all of it": result, "half of it": evaluate_hicodet(dict(list(detections.items())[:10]), annotations)}
     )
     head, first, _, note = table.splitlines()
-    assert head.split() == ["full", "rare", "non-rare", "seen", "max", "recall"]
+    assert head.split() == ["full", "rare", "(fixed", "138)", "non-rare", "(fixed", "462)", "seen", "max", "recall"]
     assert first.split()[3:] == [
         f"{100 * x:.2f}" for x in (result.full, result.rare, result.non_rare, result.seen, result.max_recall)
     ]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from hico_release import write_anno_bbox
 
 from hoiclip import HoiVocabulary
 from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.playground.dataset import PlaygroundDataset
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from hico_release import write_anno_bbox
 
 HICO, PLAYGROUND = HoiVocabulary.from_name("hico"), HoiVocabulary.from_name("playground")
 OTHER_OBJECTS = {"ball": "sports_ball", "box": "suitcase", "cart": "car"}  # of the playground alone
@@ -65,4 +62,5 @@ def boxes_of_their_own(image: AnnotatedImage, rng: np.random.Generator) -> Annot
     labels = len(image.hoi_ids)
     boxes = image.boxes[image.pairs.reshape(-1)] + rng.integers(-1, 2, size=(2 * labels, 1))
     object_ids = image.object_ids[image.pairs.reshape(-1)]
-    return AnnotatedImage(image.file_name, boxes, object_ids, np.arange(2 * labels).reshape(-1, 2), image.hoi_ids, image.size)
+    pairs = np.arange(2 * labels).reshape(-1, 2)
+    return AnnotatedImage(image.file_name, boxes, object_ids, pairs, image.hoi_ids, image.size)

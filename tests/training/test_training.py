@@ -8,21 +8,25 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny import tiny_model
 from training_world import losses, tiny_options, write_custom, write_parts
 
 import hoiclip
+from hoiclip.data.training_dataset import HoiTrainingDataset
 from hoiclip.errors import HoiError
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.training.callbacks import EpochSampler, read_log
 from hoiclip.training.optimization import MovingAverage, optimizer_groups
-from hoiclip.training.run import train
+from hoiclip.training.run import _refuse_other_options, train
 from hoiclip.training.run_folder import last_checkpoint
+from hoiclip.training.trainer import HoiTrainer
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,8 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_a_model_a_log_and_its_options(finished: Path) -> None:
     names = {entry.name for entry in finished.iterdir()}
-    assert {"config.yaml", "log.jsonl", "verbs.safetensors", "verbs.yaml", "best", "model.safetensors"} <= names
+    written = {"config.yaml", "data.json", "log.jsonl", "verbs.safetensors", "verbs.yaml", "best", "model.safetensors"}
+    assert written <= names
     assert {n for n in names if n.startswith("checkpoint")} == {"checkpoint-10", "checkpoint-12"}
     assert not [n for n in names if n.startswith(".writing")]
     assert load_experiment(finished / "config.yaml").train.ema == 0.9
@@ -285,3 +290,100 @@ def test_each_epoch_has_its_own_reproducible_order() -> None:
     assert list(order) != first
     order.set_epoch(0)
     assert list(order) == first
+
+
+def test_what_fills_no_batch_is_left_out_other_images_in_each_epoch() -> None:
+    everything = EpochSampler(11, seed=1)
+    order = EpochSampler(11, seed=1, batch=4)
+    assert len(order) == 8
+    assert list(order) == list(everything)[:8]
+    left_out = set()
+    for epoch in range(20):
+        order.set_epoch(epoch)
+        assert len(set(order)) == 8
+        left_out |= set(range(11)) - set(order)
+    assert left_out == set(range(11))
+    assert sorted(EpochSampler(12, seed=1, batch=4)) == list(range(12))
+    assert sorted(EpochSampler(3, seed=1, batch=4)) == [0, 1, 2]  # the only batch there is
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 6),  # seven images, batches of two: three steps in each of two epochs
+        ({"train__drop_last": False}, 8),
+        ({"train__batch_size": 4, "train__accumulate": 2}, 2),  # a step of two passes, not one of a pass and a half
+        ({"train__batch_size": 8, "train__accumulate": 2}, 2),  # fewer images than one batch: a short step an epoch
+    ],
+    ids=["dropped", "kept", "accumulated", "short"],
+)
+def test_the_last_short_batch_of_an_epoch_is_dropped(
+    world: Path, tmp_path: Path, changes: dict[str, Any], steps: int
+) -> None:
+    few = {"data__train_images": 7, "train__epochs": 2, "train__drop_epoch": 1, "train__checkpoint_every": 0}
+    out = train("custom", options(world, tmp_path / "run", **few, **changes))
+    records = [record for _, record in read_log(out / "log.jsonl") if "loss" in record]
+    assert [record["step"] for record in records] == list(range(1, steps + 1))
+    assert records[-1]["epoch"] == 2
+    assert [r["learning_rate"] for r in records] == [1e-4] * (steps // 2) + [pytest.approx(1e-5)] * (steps // 2)
+
+
+def test_a_run_that_drops_batches_goes_on_where_it_was(world: Path, tmp_path: Path) -> None:
+    few = {"data__train_images": 7, "train__epochs": 2, "train__drop_epoch": 1, "train__checkpoint_every_steps": 1}
+    whole = train("custom", options(world, tmp_path / "whole", **few))
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        real = HoiTrainer.training_step
+
+        def killed_in_the_second_epoch(trainer: HoiTrainer, *args: Any, **kwargs: Any) -> Any:
+            if trainer.state.global_step == 4:
+                raise KeyboardInterrupt
+            return real(trainer, *args, **kwargs)
+
+        patched.setattr(HoiTrainer, "training_step", killed_in_the_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            train("custom", options(world, run, **few))
+    train("custom", options(world, run, **few, train__resume=True))
+    assert losses(run) == losses(whole)
+
+
+def test_a_run_begun_before_an_option_existed_goes_on(world: Path, tmp_path: Path) -> None:
+    changes = {"train__max_steps": 1, "train__checkpoint_every_steps": 1}
+    run = train("custom", options(world, tmp_path / "run", **changes))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for name in ("annotations", "merge_near_copies"):
+        del config["data"][name]
+    del config["train"]["drop_last"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    train("custom", options(world, run, train__max_steps=2, train__resume=True, data__merge_near_copies=None))
+    assert list(losses(run)) == [1, 2]
+    hicodet = load_experiment("hicodet")
+    before = asdict(hicodet)
+    del before["data"]["merge_near_copies"]  # where it would change what is learned from, its absence means none
+    with pytest.raises(HoiError, match=r"run: was started with data\.merge_near_copies None, not 0\.5"):
+        _refuse_other_options(run, before, hicodet)
+
+
+def test_a_run_keeps_what_it_learned_from_and_its_boxes_are_as_many_as_queries(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    real = HoiTrainingDataset.__init__
+
+    def recording(dataset: HoiTrainingDataset, *args: Any, **kwargs: Any) -> None:
+        real(dataset, *args, **kwargs)
+        seen.append(dataset.max_boxes)
+
+    monkeypatch.setattr(HoiTrainingDataset, "__init__", recording)
+    changes = {"data__fraction": 0.5, "train__max_steps": 1, "model__num_queries": 5, "train__checkpoint_every": 0}
+    run = train("custom", options(world, tmp_path / "run", **changes))
+    assert seen == [5]
+    record = json.loads((run / "data.json").read_text())
+    assert record["images"] == 4
+    assert record["file"]["images"] == 8
+    assert Path(record["file"]["path"]).name == "train.json"
+    assert sum(record["instances"].values()) == record["labels"] > 0
+    assert set(record["instances"]) == {"ride bicycle", "hold bicycle", "ride horse", "feed horse", "hold umbrella"}
+    told = capsys.readouterr().out
+    assert f"{record['file']['path']}: 8 images, of which 4 are learned from; left out: 0 without pairs" in told
+    assert "of 5 interactions have fewer than 10 instances in the training data" in told

@@ -140,7 +140,7 @@ def train_together(rank: int, count: int, overrides: list[str]) -> None:
 
 
 def test_a_run_on_two_processes_trains_evaluates_and_saves_as_one(tmp_path: Path) -> None:
-    parts, data = write_parts(tmp_path / "parts"), write_custom(tmp_path / "data", train=8, test=5)
+    parts, data = write_parts(tmp_path / "parts"), write_custom(tmp_path / "data", train=9, test=5)
     changes = {
         "data__root": data,
         "data__augment": False,
@@ -156,7 +156,7 @@ def test_a_run_on_two_processes_trains_evaluates_and_saves_as_one(tmp_path: Path
     one = train("custom", tiny_options(parts, tmp_path / "one", **changes))
     in_processes(train_together, 2, tiny_options(parts, tmp_path / "two", **changes))
     two = tmp_path / "two"
-    assert losses(two).keys() == losses(one).keys() == {1, 2}
+    assert losses(two).keys() == losses(one).keys() == {1, 2}  # the ninth image fills no batch
     for step, loss in losses(one).items():
         assert losses(two)[step] == pytest.approx(loss, rel=1e-4)
     # five test images on two processes: each is judged once, and as in a single process

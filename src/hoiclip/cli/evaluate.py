@@ -18,8 +18,11 @@ from hoiclip.cli.arguments import (
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hoiclip.detections import Detections
     from hoiclip.experiments.options import Experiment
+    from hoiclip.vocabulary import HoiVocabulary
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -28,6 +31,11 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
     parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
     parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
+    parser.add_argument(
+        "--train-annotations", type=Path, metavar="FILE",
+        help="what the model was trained on; adds the means over classes with fewer than 10 instances there "
+        "(default: as the run of --model recorded it, if it did)",
+    )  # fmt: skip
     parser.add_argument(
         "--images", type=positive_int, help="only the first so many images; the playground draws so many"
     )
@@ -47,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from hoiclip.evaluation import render_table, write_results
     from hoiclip.evaluation.runner import evaluate_detections
     from hoiclip.experiments import load_experiment
+    from hoiclip.vocabulary import HoiVocabulary
 
     quiet_libraries()
     experiment = load_experiment(args.config, args.options)
@@ -58,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
     if args.detections:
-        results = evaluate_detections(experiment, args.detections, args.annotations)
+        counts = _training_instances(args, HoiVocabulary.coerce(experiment.vocabulary or "hico"))
+        results = evaluate_detections(experiment, args.detections, args.annotations, training_instances=counts)
     else:
         results = _evaluate_model(experiment, args)
     print(render_table(results))
@@ -71,16 +81,27 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     from hoiclip.evaluation import save_detections, write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
     from hoiclip.inference.detector import load
+    from hoiclip.vocabulary import HoiVocabulary
 
     detector = load(args.model, device=args.device, backend=args.backend, precision=args.precision)
+    counts = _training_instances(args, HoiVocabulary.coerce(experiment.vocabulary or detector.vocabulary))
     if args.sweep:
-        return dict(sweep_top_k(experiment, detector, args.sweep))
+        return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
     found: dict[str, Detections] = {}
     wanted = args.save_detections or args.submission
-    results = evaluate_model(experiment, detector, keep=found if wanted else None)
+    results = evaluate_model(experiment, detector, keep=found if wanted else None, training_instances=counts)
     if args.save_detections:
         save_detections(args.save_detections, found)
     if args.submission:
         vcoco = experiment.evaluation.protocol == "vcoco"
         (write_vcoco_pickle if vcoco else write_hicodet_matlab)(found, args.submission)
     return results
+
+
+def _training_instances(args: argparse.Namespace, vocabulary: HoiVocabulary) -> np.ndarray | None:
+    """How often the training data shows each interaction, as far as that is known."""
+    from hoiclip.experiments.data_record import annotated_instances, recorded_instances
+
+    if args.train_annotations is not None:
+        return annotated_instances(args.train_annotations, vocabulary)
+    return None if args.model is None else recorded_instances(args.model, vocabulary)

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from hoiclip.data.dataset import Dataset, open_dataset, people_of
     from hoiclip.data.hicodet import load_hicodet
     from hoiclip.data.hoia import Defect, load_hoia, save_hoia
+    from hoiclip.data.near_copies import merge_near_copies
     from hoiclip.data.prepare import prepare_hicodet
     from hoiclip.data.samples import ImageFolder
-    from hoiclip.data.subsets import fraction, hold_out, listed, without_unseen
+    from hoiclip.data.subsets import fraction, hold_out, listed, with_pairs, without_unseen
     from hoiclip.data.training_dataset import HoiTrainingDataset, collate, make_targets
     from hoiclip.data.transforms import FixedResize, TrainingAugmentation
     from hoiclip.data.validation import CheckReport, check
@@ -40,10 +41,12 @@ __all__ = [
     "load_vcoco",
     "load_vcoco_ground_truth",
     "make_targets",
+    "merge_near_copies",
     "open_dataset",
     "people_of",
     "prepare_hicodet",
     "save_hoia",
+    "with_pairs",
     "without_unseen",
 ]
 
@@ -56,9 +59,10 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.data.dataset": ("Dataset", "open_dataset", "people_of"),
             "hoiclip.data.hicodet": ("load_hicodet",),
             "hoiclip.data.hoia": ("Defect", "load_hoia", "save_hoia"),
+            "hoiclip.data.near_copies": ("merge_near_copies",),
             "hoiclip.data.prepare": ("prepare_hicodet",),
             "hoiclip.data.samples": ("ImageFolder",),
-            "hoiclip.data.subsets": ("fraction", "hold_out", "listed", "without_unseen"),
+            "hoiclip.data.subsets": ("fraction", "hold_out", "listed", "with_pairs", "without_unseen"),
             "hoiclip.data.training_dataset": ("HoiTrainingDataset", "collate", "make_targets"),
             "hoiclip.data.transforms": ("FixedResize", "TrainingAugmentation"),
             "hoiclip.data.validation": ("CheckReport", "check"),

@@ -17,7 +17,7 @@ from PIL import Image
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.custom import find_custom
 from hoiclip.data.hicodet import MAT_FILE, find_hicodet, read_anno_bbox
-from hoiclip.data.hoia import HoiaContent, accepted, load_hoia, parse_hoia, parse_json, read_json_text
+from hoiclip.data.hoia import HoiaContent, accepted, parse_hoia, parse_json, read_json_text, without_out_of_range
 from hoiclip.data.layout import DatasetLayout
 from hoiclip.data.samples import ImageFolder
 from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, official_parts, read_official
@@ -54,18 +54,34 @@ class Dataset:
         Raises:
             HoiError: damaged file, or the first id or box that is wrong.
         """
-        path = self.files.source(split)
-        if self._official(path):
-            return accepted(self.read(split), path)
-        return load_hoia(path, self.vocabulary, box_format=self.box_format)
+        content, text = self._read(split)
+        return accepted(content, self.files.source(split), text)
+
+    def load_usable(self, split: str) -> tuple[list[AnnotatedImage], int]:
+        """The images of a split that name nothing that does not exist, and how many were left out for it.
+
+        Raises:
+            HoiError: damaged file, or a box that is not four finite numbers.
+        """
+        content, text = self._read(split)
+        usable, left_out = without_out_of_range(content)
+        return accepted(usable, self.files.source(split), text), left_out
 
     def read(self, split: str) -> HoiaContent:
         """A split and everything wrong with it; raises HoiError only where nothing can be read."""
+        return self._read(split)[0]
+
+    def _read(self, split: str) -> tuple[HoiaContent, str]:
+        """A split, and the text of its file where that is JSON."""
         path = self.files.source(split)
         if self._official(path):
-            return read_official(self.files, split) if self.kind == "vcoco" else read_anno_bbox(path, split)
-        data = parse_json(read_json_text(path), path)
-        return parse_hoia(data, self.vocabulary, path, box_format=self.box_format)
+            return (read_official(self.files, split) if self.kind == "vcoco" else read_anno_bbox(path, split)), ""
+        text = read_json_text(path)
+        return parse_hoia(parse_json(text, path), self.vocabulary, path, box_format=self.box_format), text
+
+    def in_json_form(self, split: str) -> bool:
+        """Whether a split is read from the JSON form, not from a release of the dataset's authors."""
+        return not self._official(self.files.source(split))
 
     def _official(self, path: Path) -> bool:
         """Whether this is a release of the dataset's authors, not the JSON form."""

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.io
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.hoia import MENDED, Defect, HoiaContent, accepted, load_hoia
+from hoiclip.data.hoia import MENDED, OUT_OF_RANGE, Defect, HoiaContent, accepted, load_hoia
 from hoiclip.data.layout import DatasetLayout, existing_folder, find_files, find_folders
 from hoiclip.errors import HoiError, first_line
 from hoiclip.vocabulary import HoiVocabulary
@@ -164,7 +164,7 @@ class _MatReader:
         self._append(at, name, rows, pairs, hoi_ids, size)
 
     def _out_of_range(self, name: str, pair: int, detail: str) -> None:
-        self.content.defects.append(Defect("id out of range", name, len(self.content.images), "pair", pair, detail))
+        self.content.defects.append(Defect(OUT_OF_RANGE, name, len(self.content.images), "pair", pair, detail))
 
     def _append(
         self,

@@ -36,6 +36,7 @@ from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 BOX_FORMATS = ("xyxy", "xywh")
 MENDED = "corners swapped"  # the one kind of defect that reading repairs
+OUT_OF_RANGE = "id out of range"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,23 @@ def accepted(content: HoiaContent, path: str | Path, text: str = "") -> list[Ann
             stacklevel=3,
         )
     return content.images
+
+
+def without_out_of_range(content: HoiaContent) -> tuple[HoiaContent, int]:
+    """The content without the images that name an object, verb, interaction or box which does not exist.
+
+    Training on HICO-DET leaves them out, as the published programs do.
+
+    Returns:
+        The other images with their defects; and how many images were left out.
+    """
+    wrong = {defect.image for defect in content.defects if defect.kind == OUT_OF_RANGE}
+    if not wrong:
+        return content, 0
+    images = [image for at, image in enumerate(content.images) if at not in wrong]
+    defects = [defect for defect in content.defects if defect.image not in wrong]
+    unlisted = sum(int((image.hoi_ids < 0).sum()) for image in images)
+    return HoiaContent(images, defects, unlisted=unlisted), len(wrong)
 
 
 def save_hoia(images: Iterable[AnnotatedImage], path: str | Path, vocabulary: HoiVocabulary | str | Path) -> None:
@@ -318,7 +336,7 @@ class _EntryReader:
             category = annotation.get("category_id")
             object_id = self.objects.get(_key(category), -1)
             if object_id < 0:
-                self._defect("id out of range", "box", i, f"category_id {category!r} is no object of the vocabulary")
+                self._defect(OUT_OF_RANGE, "box", i, f"category_id {category!r} is no object of the vocabulary")
             boxes.append(box)
             object_ids.append(object_id)
         return boxes, object_ids
@@ -335,10 +353,10 @@ class _EntryReader:
             human: Any = annotation.get("subject_id")
             obj: Any = annotation.get("object_id")
             if not _is_row(human, object_ids):
-                self._defect("id out of range", "pair", i, f"subject_id {human!r} of {len(object_ids)} boxes")
+                self._defect(OUT_OF_RANGE, "pair", i, f"subject_id {human!r} of {len(object_ids)} boxes")
                 continue
             if not (_is_row(obj, object_ids) or (obj == -1 and self.nothing >= 0)):
-                self._defect("id out of range", "pair", i, f"object_id {obj!r} of {len(object_ids)} boxes")
+                self._defect(OUT_OF_RANGE, "pair", i, f"object_id {obj!r} of {len(object_ids)} boxes")
                 continue
             kind = self.nothing if obj == -1 else object_ids[obj]
             label = self._label(annotation, kind, i)
@@ -356,13 +374,13 @@ class _EntryReader:
             hoi = _key(annotation["hoi_category_id"])
             if not isinstance(hoi, int) or not 1 <= hoi <= len(self.vocabulary.interactions):
                 count = len(self.vocabulary.interactions)
-                self._defect("id out of range", "pair", position, f"hoi_category_id {hoi!r} is not in 1..{count}")
+                self._defect(OUT_OF_RANGE, "pair", position, f"hoi_category_id {hoi!r} is not in 1..{count}")
                 return None
             return self.vocabulary.interactions[hoi - 1][0], hoi - 1
         category = annotation.get("category_id")
         verb = self.verbs.get(_key(category))
         if verb is None:
-            self._defect("id out of range", "pair", position, f"category_id {category!r} is no verb of the vocabulary")
+            self._defect(OUT_OF_RANGE, "pair", position, f"category_id {category!r} is no verb of the vocabulary")
             return None
         hoi = self.hois.get((verb, kind), -1)
         if hoi < 0 and self.nothing < 0 and kind >= 0:  # V-COCO's files may name pairs beyond the 263

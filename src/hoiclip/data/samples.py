@@ -48,6 +48,16 @@ class ImageFolder(Sequence[Sample]):
         return load_stored_image(next((path for path in paths if path.exists()), paths[0])), annotation
 
 
+def annotation_of(samples: Samples, index: int) -> AnnotatedImage:
+    """One annotation, without opening its image where that can be avoided."""
+    if isinstance(samples, Subset):
+        return annotation_of(samples.samples, samples.indices[index])
+    if isinstance(samples, ImageFolder):
+        return samples.annotations[index]
+    alone = getattr(samples, "annotation", None)  # the playground describes a scene without painting it
+    return alone(index) if alone is not None else samples[index][1]
+
+
 class Subset(Sequence[tuple[Image.Image, AnnotatedImage]]):
     """Some of the samples, by index."""
 

@@ -20,7 +20,7 @@ from hoiclip.data.transforms import keep_boxes
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
-MAX_BOXES = 64  # as many as the published model has queries
+MAX_BOXES = 64  # as many as the published model has queries; a run takes its own number
 
 
 def without_unseen(images: Sequence[AnnotatedImage], vocabulary: HoiVocabulary) -> list[AnnotatedImage]:
@@ -42,6 +42,11 @@ def drop_unseen_pairs(image: AnnotatedImage, vocabulary: HoiVocabulary) -> Annot
         return image
     tainted = {tuple(pair) for pair in image.pairs[hidden].tolist()}
     return _keep_labels(image, np.array([tuple(pair) not in tainted for pair in image.pairs.tolist()]))
+
+
+def with_pairs(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+    """The images that have at least one pair; HICO-DET is trained on them, V-COCO on all."""
+    return [image for image in images if len(image.pairs)]
 
 
 def fraction(images: Sequence[AnnotatedImage], share: float, seed: int = 0) -> list[AnnotatedImage]:

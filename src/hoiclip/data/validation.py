@@ -19,7 +19,7 @@ from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.dataset import Dataset, open_dataset
-from hoiclip.data.hoia import Defect, HoiaContent
+from hoiclip.data.hoia import OUT_OF_RANGE, Defect, HoiaContent
 from hoiclip.data.layout import DatasetLayout
 from hoiclip.files import write_text_atomic
 from hoiclip.vocabulary import SPLITS as ZERO_SHOT_SPLITS
@@ -272,7 +272,7 @@ def _box_defects(
             outside = ~bad & ((boxes < 0) | (boxes > np.array([width, height, width, height]))).any(axis=1)
             defects += found("box outside the image", outside, f"{{box}} leaves {width} x {height} pixels")
     unknown = (image.object_ids < 0) | (image.object_ids >= len(vocabulary.objects))
-    return defects + found("id out of range", unknown, "its object class is not in the vocabulary")
+    return defects + found(OUT_OF_RANGE, unknown, "its object class is not in the vocabulary")
 
 
 def _pair_defects(
@@ -289,7 +289,7 @@ def _pair_defects(
         zip(image.pairs.tolist(), image.hoi_ids.tolist(), verbs, strict=True)
     ):
         if not (0 <= human < len(image.boxes) and -1 <= obj < len(image.boxes)):
-            defects.append(defect("id out of range", row, f"boxes {human} and {obj} of {len(image.boxes)}"))
+            defects.append(defect(OUT_OF_RANGE, row, f"boxes {human} and {obj} of {len(image.boxes)}"))
             continue
         if hoi == -1:
             words = [vocabulary.verbs[verb] if verb >= 0 else "?"]
@@ -297,7 +297,7 @@ def _pair_defects(
             detail = f"{' '.join(words)!r} is none of vocabulary {vocabulary.name!r}"
             defects.append(defect("not an interaction", row, detail))
         if not -1 <= hoi < vocabulary.num_interactions:
-            defects.append(defect("id out of range", row, f"interaction {hoi} of {vocabulary.num_interactions}"))
+            defects.append(defect(OUT_OF_RANGE, row, f"interaction {hoi} of {vocabulary.num_interactions}"))
             continue
         if person is not None and image.object_ids[human] not in (person, -1):
             name = vocabulary.objects[image.object_ids[human]]

@@ -10,6 +10,7 @@ other and keeps three numbers per detection, so memory does not grow with the mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.matching import Pairs, by_class, eleven_point_ap, mean_over, true_positives
 from hoiclip.postprocessing import rank_sweep
+from hoiclip.published import RARE_BELOW
 from hoiclip.vocabulary import HoiVocabulary
 
 Setting = Literal["default", "known_object"]
@@ -46,6 +48,11 @@ class HicoDetResult:
             positives.  Protocol "hoiclip" counts no detection of a class without ground truth.
         vocabulary: what the K classes are.
         setting, protocol: how it was evaluated.
+        training_instances: (K,) annotated pairs of each class in the training data, None where that
+            is not known.
+        rare_in_training, non_rare_in_training: as ``rare`` and ``non_rare``, but of the classes with
+            fewer than 10 ``training_instances`` and of the others (paper Table 1); NaN where these
+            are not known.
         num_images, num_images_without_detections: how many images were expected, and for how many
             of them nothing was handed in.
     """
@@ -69,10 +76,15 @@ class HicoDetResult:
     protocol: Protocol = "hoiclip"
     num_images: int = 0
     num_images_without_detections: int = 0
+    training_instances: np.ndarray | None = None
+    rare_in_training: float = math.nan
+    non_rare_in_training: float = math.nan
 
     def means(self) -> dict[str, float]:
         """The numbers a table shows, by name."""
-        names = ["full", "rare", "non_rare", "seen", "unseen", "max_recall"]
+        names = ["full", "rare", "non_rare"]
+        names += ["rare_in_training", "non_rare_in_training"] if self.training_instances is not None else []
+        names += ["seen", "unseen", "max_recall"]
         names += ["full_with_gt", "rare_with_gt", "non_rare_with_gt"] if self.protocol == "official" else []
         return {name: getattr(self, name) for name in names}
 
@@ -86,6 +98,7 @@ def evaluate_hicodet(
     unseen: Iterable[int] | None = None,
     plus1: bool = False,
     image_objects: Mapping[str, Iterable[int]] | None = None,
+    training_instances: np.ndarray | None = None,
     vocabulary: HoiVocabulary | None = None,
 ) -> HicoDetResult:
     """Evaluate final detections (after top-k and NMS) against annotations.
@@ -102,6 +115,8 @@ def evaluate_hicodet(
             expects 0-based boxes against the 1-based annotation.
         image_objects: image-level labels, object ids by file name, that decide for "known_object"
             which images contain an object.  None: those of an image's annotated interactions.
+        training_instances: (K,) annotated pairs of each class in the data that the model was trained
+            on; adds the means over the classes that are rare there.
         vocabulary: needed only where ``detections`` is empty.
 
     Raises:
@@ -118,6 +133,7 @@ def evaluate_hicodet(
         unseen=unseen,
         plus1=plus1,
         image_objects=image_objects,
+        training_instances=training_instances,
     )
     for file_name, found in detections.items():
         evaluator.add(file_name, found)
@@ -145,6 +161,7 @@ class HicoDetEvaluator:
         unseen: Iterable[int] | None = None,
         plus1: bool = False,
         image_objects: Mapping[str, Iterable[int]] | None = None,
+        training_instances: np.ndarray | None = None,
     ) -> None:
         if setting not in ("default", "known_object"):
             raise HoiError(f"unknown setting {setting!r}: choose 'default' or 'known_object'")
@@ -152,6 +169,9 @@ class HicoDetEvaluator:
             raise HoiError(f"unknown protocol {protocol!r}: choose 'hoiclip' or 'official'")
         self.vocabulary, self.setting, self.protocol, self.plus1 = vocabulary, setting, protocol, plus1
         classes = vocabulary.num_interactions
+        if training_instances is not None and np.shape(training_instances) != (classes,):
+            raise HoiError(f"the vocabulary has {classes} interactions, not {len(training_instances)} training counts")
+        self.training_instances = training_instances
         self.unseen = np.zeros(classes, dtype=bool)
         self.unseen[_valid_ids(vocabulary.unseen if unseen is None else unseen, classes, "unseen interaction")] = True
 
@@ -246,6 +266,9 @@ class HicoDetEvaluator:
         counted, counted_recall = per_class, recall
         if self.protocol == "official":
             counted, counted_recall = np.nan_to_num(per_class), np.nan_to_num(recall)
+        in_training = {}
+        if self.training_instances is not None:
+            in_training = means_by_training_instances(counted, self.training_instances)
         return HicoDetResult(
             full=mean_over(counted, everything),
             rare=mean_over(counted, rare),
@@ -266,7 +289,24 @@ class HicoDetEvaluator:
             protocol=self.protocol,
             num_images=len(self._seen_images),
             num_images_without_detections=int((~self._seen_images).sum()),
+            training_instances=self.training_instances,
+            **in_training,
         )
+
+
+def means_by_training_instances(per_class: np.ndarray, instances: np.ndarray) -> dict[str, float]:
+    """Mean AP of the classes with fewer than 10 training instances, none included, and of the others.
+
+    Args:
+        per_class: (K,) AP, NaN where a class does not count.
+        instances: (K,) annotated pairs of each class in the training data.
+
+    Returns:
+        ``rare_in_training`` and ``non_rare_in_training``, NaN for an empty part.  In paper Table 1
+        *Rare* is the first of these, counted in the annotation file of each share.
+    """
+    rare = np.asarray(instances) < RARE_BELOW
+    return {"rare_in_training": mean_over(per_class, rare), "non_rare_in_training": mean_over(per_class, ~rare)}
 
 
 def sweep_enhancement(
@@ -276,6 +316,7 @@ def sweep_enhancement(
     zero_shot_top_ks: Sequence[int] = (0, 5, 10, 15, 20),
     top_k: int = 100,
     nms_threshold: float | None = 0.7,
+    training_instances: np.ndarray | None = None,
 ) -> dict[int, HicoDetResult]:
     """Paper Table 7: one pass over cached outputs for several K of the training-free enhancement.
 
@@ -285,11 +326,14 @@ def sweep_enhancement(
         annotations, vocabulary: as in :class:`HicoDetEvaluator`.
         zero_shot_top_ks: the values of K; 0 is the model without enhancement.
         top_k, nms_threshold: as in :func:`hoiclip.postprocessing.rank_batch`.
+        training_instances: as in :func:`evaluate_hicodet`.
 
     Returns:
         One result (protocol "hoiclip") per K.
     """
-    evaluators = {k: HicoDetEvaluator(annotations, vocabulary) for k in zero_shot_top_ks}
+    evaluators = {
+        k: HicoDetEvaluator(annotations, vocabulary, training_instances=training_instances) for k in zero_shot_top_ks
+    }
     for file_names, human, object_, object_scores, interaction_scores, logits in outputs:
         arrays = human, object_, object_scores, interaction_scores, logits
         ranked = rank_sweep(*arrays, vocabulary, zero_shot_top_ks, top_k=top_k, nms_threshold=nms_threshold)

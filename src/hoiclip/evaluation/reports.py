@@ -16,6 +16,7 @@ from hoiclip.evaluation.hicodet import HicoDetResult
 from hoiclip.evaluation.vcoco import VcocoResult
 from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult
 from hoiclip.files import write_text_atomic
+from hoiclip.vocabulary import HoiVocabulary
 
 Result = HicoDetResult | VcocoResult | VcocoPairwiseResult
 
@@ -28,7 +29,8 @@ def render_table(results: Result | Mapping[str, Result]) -> str:
     named = results if isinstance(results, Mapping) else {"": results}
     means = {name: result.means() for name, result in named.items()}
     columns = list(dict.fromkeys(c for row in means.values() for c, v in row.items() if not math.isnan(v)))
-    heads = [column.replace("_", " ").replace("non rare", "non-rare").replace(" gt", " GT") for column in columns]
+    classes = next((r.vocabulary for r in named.values() if isinstance(r, HicoDetResult)), None)
+    heads = [_heading(column, classes) for column in columns]
     rows = [["", *heads]]
     for name, row in means.items():
         values = (row.get(column, math.nan) for column in columns)
@@ -49,12 +51,24 @@ def render_table(results: Result | Mapping[str, Result]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _heading(metric: str, vocabulary: HoiVocabulary | None) -> str:
+    """What a table calls a metric; of Rare there are two, so each says what it means."""
+    if metric in ("rare_in_training", "non_rare_in_training"):
+        return "rare (< 10 in training)" if metric == "rare_in_training" else "non-rare (>= 10 in training)"
+    heading = metric.replace("_", " ").replace("non rare", "non-rare").replace(" gt", " GT")
+    if vocabulary is not None and vocabulary.rare and metric in ("rare", "non_rare"):
+        rare = len(vocabulary.rare)
+        return f"{heading} (fixed {rare if metric == 'rare' else vocabulary.num_interactions - rare})"
+    return heading
+
+
 def result_dict(result: Result) -> dict[str, Any]:
     """Plain JSON types: the means as fractions 0..1, then the figures of every class; NaN becomes None."""
     data: dict[str, Any] = {name: _number(value) for name, value in result.means().items()}
     data |= {"images": result.num_images, "images_without_detections": result.num_images_without_detections}
     if isinstance(result, HicoDetResult):
         data |= {"protocol": result.protocol, "setting": result.setting, "vocabulary": result.vocabulary.name}
+        counts = result.training_instances
         data["classes"] = [
             {
                 "hoi_id": k,
@@ -65,6 +79,7 @@ def result_dict(result: Result) -> dict[str, Any]:
                 "num_det": int(result.num_det[k]),
                 "num_tp": int(result.num_tp[k]),
             }
+            | ({} if counts is None else {"training_instances": int(counts[k])})
             for k in range(result.vocabulary.num_interactions)
         ]
         return data

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
 from hoiclip.evaluation.vcoco import VcocoEvaluator
-from hoiclip.experiments.data import open_run_data
+from hoiclip.experiments.data import open_evaluation_data
 from hoiclip.experiments.options import Experiment
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
@@ -80,10 +81,18 @@ class ProtocolEvaluators:
         vocabulary: what the ids mean.
         protocol: ``hoiclip`` (with both official settings beside it), ``official`` or ``vcoco``.
         main_only: leave out the companions, as training does.
+        training_instances: (K,) of each interaction, for the means over those that are rare in the
+            training data; V-COCO has none.
     """
 
     def __init__(
-        self, annotations: Sequence[Any], vocabulary: HoiVocabulary, protocol: str, *, main_only: bool = False
+        self,
+        annotations: Sequence[Any],
+        vocabulary: HoiVocabulary,
+        protocol: str,
+        *,
+        main_only: bool = False,
+        training_instances: np.ndarray | None = None,
     ) -> None:
         self.roles = VcocoEvaluator(annotations, vocabulary) if protocol == "vcoco" else None
         self.pairs: dict[str, HicoDetEvaluator] = {}
@@ -95,7 +104,7 @@ class ProtocolEvaluators:
             }
             names = [name for name in settings if protocol == "hoiclip" or name != "hoiclip"]
             self.pairs = {
-                name: HicoDetEvaluator(annotations, vocabulary, **settings[name])
+                name: HicoDetEvaluator(annotations, vocabulary, training_instances=training_instances, **settings[name])
                 for name in (names[:1] if main_only else names)
             }
 
@@ -150,13 +159,20 @@ def detect_samples(
             yield from zip((annotation.file_name for _, annotation in batch), found, strict=True)
 
 
-def evaluate_detections(experiment: Experiment, detections: str | Path, annotations: str | Path | None) -> Results:
+def evaluate_detections(
+    experiment: Experiment,
+    detections: str | Path,
+    annotations: str | Path | None,
+    *,
+    training_instances: np.ndarray | None = None,
+) -> Results:
     """Evaluate a file of detections, of whatever method.
 
     Args:
         experiment: names the vocabulary, the protocol and, without ``annotations``, the dataset.
         detections: JSON lines, see ``docs/protocols.md``.
         annotations: dataset folder or annotation file.
+        training_instances: as in :class:`ProtocolEvaluators`.
 
     Raises:
         HoiError: a file that cannot be read or that does not fit the other.
@@ -171,14 +187,20 @@ def evaluate_detections(experiment: Experiment, detections: str | Path, annotati
             images = people_of(dataset, split, images)
     else:
         images = _evaluation_data(experiment)[1]
-    evaluators = ProtocolEvaluators(images, vocabulary, experiment.evaluation.protocol)
+    protocol = experiment.evaluation.protocol
+    evaluators = ProtocolEvaluators(images, vocabulary, protocol, training_instances=training_instances)
     for file_name, found in load_detections(detections, vocabulary, (i.file_name for i in images)).items():
         evaluators.add(file_name, found)
     return evaluators.results()
 
 
 def evaluate_model(
-    experiment: Experiment, detector: Detector, *, keep: dict[str, Detections] | None = None, progress: bool = True
+    experiment: Experiment,
+    detector: Detector,
+    *,
+    keep: dict[str, Detections] | None = None,
+    progress: bool = True,
+    training_instances: np.ndarray | None = None,
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
@@ -189,12 +211,14 @@ def evaluate_model(
         detector: the model.
         keep: filled with the detections, for whoever wants to write them.
         progress: show a bar.
+        training_instances: as in :class:`ProtocolEvaluators`.
 
     Raises:
         HoiError: missing data, or no tokenizer where a vocabulary must be embedded.
     """
     data, vocabulary = _prepared(experiment, detector)
-    evaluators = ProtocolEvaluators(data.annotations, vocabulary, experiment.evaluation.protocol)
+    protocol = experiment.evaluation.protocol
+    evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=training_instances)
     for file_name, found in detect_samples(detector.backend, data, progress=progress):
         evaluators.add(file_name, found)
         if keep is not None:
@@ -202,7 +226,13 @@ def evaluate_model(
     return evaluators.results()
 
 
-def sweep_top_k(experiment: Experiment, detector: Detector, top_ks: Sequence[int]) -> dict[str, HicoDetResult]:
+def sweep_top_k(
+    experiment: Experiment,
+    detector: Detector,
+    top_ks: Sequence[int],
+    *,
+    training_instances: np.ndarray | None = None,
+) -> dict[str, HicoDetResult]:
     """Several K of the training-free enhancement from one pass of the model (paper Table 7).
 
     Raises:
@@ -223,7 +253,7 @@ def sweep_top_k(experiment: Experiment, detector: Detector, top_ks: Sequence[int
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
             yield [annotation.file_name], *boxes, *scores
 
-    results = sweep_enhancement(outputs(), data.annotations, vocabulary, top_ks)
+    results = sweep_enhancement(outputs(), data.annotations, vocabulary, top_ks, training_instances=training_instances)
     return {f"K = {k}": result for k, result in results.items()}
 
 
@@ -245,8 +275,7 @@ def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet
 
 
 def _evaluation_data(experiment: Experiment) -> tuple[Samples, Sequence[Any]]:
-    evaluated = replace(experiment, evaluation=replace(experiment.evaluation, every=1))
-    data = open_run_data(evaluated).evaluation
+    data = open_evaluation_data(experiment)
     if data is None:
         raise HoiError("there is nothing to evaluate on: name a split with --data.evaluation_split")
     return data

@@ -29,6 +29,10 @@ class DataOptions:
     """Split to train on; null takes the dataset's usual one."""
     evaluation_split: str | None = None
     """Split to evaluate on; null takes the dataset's usual one."""
+    annotations: str | None = None
+    """Annotation file to learn from instead of the split's own, such as the authors' share of HICO-DET."""
+    merge_near_copies: float | None = 0.5
+    """IoU above which boxes of anno_bbox.mat are one box while training (docs/data.md); null keeps them apart."""
     fraction: float = 1.0
     """Share of the training images to use (paper section 4.2)."""
     hold_out: float = 0.0
@@ -141,6 +145,8 @@ class TrainOptions:
     """Stop after so many optimizer steps; the drop moves along."""
     batch_size: int = published.BATCH_SIZE
     """Images per optimizer step, over all processes and accumulated passes."""
+    drop_last: bool = True
+    """Leave out the short batch at the end of an epoch, as published; a set below one batch is one short batch."""
     accumulate: int = 1
     """Forward passes per optimizer step."""
     learning_rate: float = published.LEARNING_RATE

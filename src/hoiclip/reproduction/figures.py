@@ -149,7 +149,9 @@ def _subjects(table: PaperTable) -> list[tuple[str, list[tuple[str, str, str]]]]
     if table.name == "figure1":
         return [("(a) Full", [(method, method, "full") for method in table.methods])]
     if table.name in ("table1", "table2"):  # methods are compared, a panel for each metric
-        return [(METRICS[m], [(method, method, m) for method in table.methods]) for m in table.metrics]
+        printed = {metric for cell in table.cells for metric, _ in cell.paper}
+        metrics = [metric for metric in table.metrics if metric in printed]
+        return [(METRICS[m], [(method, method, m) for method in table.methods]) for m in metrics]
     return [
         (f"choice of {method}" if method else "", [(METRICS[m], method, m) for m in table.metrics])
         for method in table.methods

@@ -26,6 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hoiclip.errors import HoiError
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.experiments.options import Experiment
@@ -33,7 +35,7 @@ from hoiclip.files import write_text_atomic
 from hoiclip.reproduction.figure1 import render_groups, verb_groups
 from hoiclip.reproduction.figures import draw_table
 from hoiclip.reproduction.run_queue import run_all
-from hoiclip.reproduction.runs import Run, refuse_other_options
+from hoiclip.reproduction.runs import Run, rare_in_training, refuse_other_options, training_instances
 from hoiclip.reproduction.tables import (
     Cell,
     PaperTable,
@@ -128,6 +130,7 @@ class Plan:
     def __init__(self, table: PaperTable, seeds: Sequence[int], out: Path, options: Sequence[str]) -> None:
         self.table, self.seeds, self.out, self.options = table, list(seeds), out, list(options)
         self.cells: dict[tuple[Cell, int], tuple[Path, int]] = {}  # (cell, seed) -> folder of its run, K
+        self._instances: dict[str, np.ndarray | None] = {}
         runs: dict[Path, Run] = {}
         unseeded = {cell: cell_experiment(cell, options, table.split) for cell in table.cells}
         for seed in seeds:  # all lines with one seed come before any line with the next
@@ -145,12 +148,22 @@ class Plan:
     def results(self) -> dict[Cell, list[dict[str, Any]]]:
         """Of each cell its finished runs, in the order of the seeds."""
         found = {run.folder: run.results() for run in self.runs}
+        by_folder = {run.folder: run for run in self.runs}
         results: dict[Cell, list[dict[str, Any]]] = {}
         for (cell, seed), (folder, top_k) in self.cells.items():
             if top_k in found[folder]:
                 result = {"seed": seed, "run": folder.name, "top_k": top_k, **found[folder][top_k]}
+                if "rare_in_training" in self.table.metrics:
+                    result |= rare_in_training(result, self._training_instances(by_folder[folder]))
                 results.setdefault(cell, []).append(result)
         return results
+
+    def _training_instances(self, run: Run) -> np.ndarray | None:
+        """Counted once for all runs that learn from the same images."""
+        key = f"{run.experiment.vocabulary} {run.experiment.data}"
+        if key not in self._instances:
+            self._instances[key] = training_instances(run)
+        return self._instances[key]
 
     def write(self, *, figure: bool = True) -> Path:
         """Markdown, JSON and, if wished, the figure, of what is finished; the Markdown's path."""
@@ -180,7 +193,16 @@ class Plan:
         verbs = self.runs[0].experiment.verbs
         note = f"Verb vectors: `{verbs.source}`"
         note += ", several methods." if self.table.name == "table6" else f", `{verbs.method}`."
+        if self.table.name == "table1":
+            note += (
+                " Rare (< 10 in the training data) is the mean over the classes with fewer than 10 instances in what "
+                "the run learned from, other classes for each share; it is the paper's Rare. Rare (fixed) is the mean "
+                "over one list for every share, which the paper's Table 1 does not have."
+            )
         return f"{note} Options: `{' '.join(self.options)}`." if self.options else note
+
+
+RUN_FIELDS = ("seed", "run", "top_k", "rare_classes_in_training")
 
 
 def _cell_dict(cell: Cell, metrics: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,7 +221,7 @@ def _cell_dict(cell: Cell, metrics: Sequence[str], results: Sequence[Mapping[str
         "row": cell.row,
         "config": cell.config,
         "options": dict(cell.options),
-        "runs": [{"seed": r["seed"], "run": r["run"], "top_k": r["top_k"]} for r in results],
+        "runs": [{name: r[name] for name in RUN_FIELDS if name in r} for r in results],
         "numbers": numbers,
     }
 

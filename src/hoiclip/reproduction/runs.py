@@ -10,18 +10,26 @@ import contextlib
 import dataclasses
 import gc
 import json
+import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hoiclip.errors import HoiError
+from hoiclip.evaluation.hicodet import means_by_training_instances
 from hoiclip.evaluation.reports import result_dict
+from hoiclip.experiments.data import open_run_data
+from hoiclip.experiments.data_record import interaction_instances, recorded_instances
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.experiments.options import Experiment
 from hoiclip.files import write_text_atomic
+from hoiclip.published import RARE_BELOW
+from hoiclip.vocabulary import HoiVocabulary
 
 TRAINED = "trained.json"
 
@@ -133,6 +141,45 @@ def _deciding(experiment: Experiment) -> dict[str, Any]:
         elif name not in IRRELEVANT_OPTIONS[""]:
             options[name] = value
     return options
+
+
+# --- the second Rare of Table 1 --------------------------------------------------------------------
+
+
+def training_instances(run: Run) -> np.ndarray | None:
+    """(K,) annotated pairs of each interaction in what a run learned from.
+
+    By the run's own record; counted anew where an earlier version left none.  None where that
+    cannot be done because the data set is no longer there.
+    """
+    vocabulary = HoiVocabulary.coerce(run.experiment.vocabulary or run.experiment.data.source)
+    recorded = recorded_instances(run.folder, vocabulary)
+    if recorded is not None:
+        return recorded
+    try:
+        data = open_run_data(run.experiment)
+    except HoiError:
+        return None
+    return interaction_instances(data.train, data.vocabulary)
+
+
+def rare_in_training(result: Mapping[str, Any], instances: np.ndarray | None) -> dict[str, Any]:
+    """The means over the classes that are rare in the training data, and how many these are.
+
+    Args:
+        result: an evaluation with the AP of every class, as :meth:`Run.results` reads it.
+        instances: of :func:`training_instances`.
+
+    Returns:
+        ``rare_in_training``, ``non_rare_in_training`` (None for an empty part) and
+        ``rare_classes_in_training``; nothing where the counts are not known.
+    """
+    if instances is None:
+        return {}
+    aps = np.array([math.nan if entry["ap"] is None else entry["ap"] for entry in result["classes"]])
+    means = means_by_training_instances(aps, instances)
+    found: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in means.items()}
+    return found | {"rare_classes_in_training": int((instances < RARE_BELOW).sum())}
 
 
 # --- one run ---------------------------------------------------------------------------------------

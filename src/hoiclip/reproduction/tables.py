@@ -19,10 +19,14 @@ from typing import Any, Literal
 
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
+from hoiclip.vocabulary import HoiVocabulary
 
 TABLES = ("table1", "table2", "table5", "table6", "table7", "figure1")
 DATASETS = ("playground", "hicodet")
-METRICS = {"full": "Full", "rare": "Rare", "non_rare": "Non-rare", "unseen": "Unseen", "seen": "Seen"}
+METRICS = {
+    "full": "Full", "rare": "Rare", "non_rare": "Non-rare", "unseen": "Unseen", "seen": "Seen",
+    "rare_in_training": "Rare (< 10 in the training data)",
+}  # fmt: skip
 CONTROL = "learned classifier"  # ours, not the paper's: reads no sentences, so it cannot know unseen classes
 PAPER_FILE = ASSETS / "paper_tables.json"
 VALIDATION_SHARE = 0.1  # of HICO-DET's training images; the playground draws validation scenes of its own
@@ -106,12 +110,13 @@ def paper_table(name: str, dataset: str = "playground") -> PaperTable:
         cells += [_control(dataset, row) for row in ("RF-UC", "UV")]
         settings = list(dict.fromkeys(cell.row for cell in cells))
         cells.sort(key=lambda cell: settings.index(cell.row))
+    also = ("rare",) if name == "table1" else ()  # the paper's Rare there is another quantity
     return PaperTable(
         name=name,
         title="Figure 1, data efficiency and verbs by frequency" if name == "figure1" else printed["title"],
         dataset=dataset,
         row_title=printed["columns"][1],
-        metrics=("full",) if name == "figure1" else tuple(printed["columns"][2:]),
+        metrics=("full",) if name == "figure1" else (*printed["columns"][2:], *also),
         split="validation" if name == "table7" else "test",
         cells=tuple(cells),
     )
@@ -198,6 +203,15 @@ def metric_values(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]
     return [run[metric] for run in runs if run.get(metric) is not None]
 
 
+def metric_heading(metric: str, dataset: str) -> str:
+    """What a column is called; of Rare there are two, so each says what it means."""
+    if metric not in ("rare", "non_rare"):
+        return METRICS[metric]
+    vocabulary = HoiVocabulary.from_name("hico" if dataset == "hicodet" else dataset)
+    rare = len(vocabulary.rare)
+    return f"{METRICS[metric]} (fixed {rare if metric == 'rare' else vocabulary.num_interactions - rare})"
+
+
 def render_markdown(
     table: PaperTable, results: Mapping[Cell, Sequence[Mapping[str, Any]]], seeds: Sequence[int], notes: str = ""
 ) -> str:
@@ -214,7 +228,11 @@ def render_markdown(
     choices = table.name == "table7"
     several = any(table.methods) and not choices
     heads = [table.row_title, *(["method"] if several else [])]
-    heads += [head for metric in table.metrics for head in (METRICS[metric], "paper")]
+    printed = {metric for cell in table.cells for metric, _ in cell.paper}
+    numbers = 0
+    for metric in table.metrics:
+        columns = [metric_heading(metric, table.dataset), *(["paper"] if metric in printed else [])]
+        heads, numbers = [*heads, *columns], numbers + len(columns)
     lines = [
         f"### {table.title}",
         "",
@@ -222,7 +240,7 @@ def render_markdown(
         "the column beside each number is the paper's, on HICO-DET." + (f" {notes}" if notes else ""),
         "",
         f"| {' | '.join(heads)} |",
-        "|" + "---|" * (len(heads) - 2 * len(table.metrics)) + "---:|" * (2 * len(table.metrics)),
+        "|" + "---|" * (len(heads) - numbers) + "---:|" * numbers,
     ]
     for cell in table.cells:
         runs, paper = results.get(cell, ()), dict(cell.paper)
@@ -231,6 +249,7 @@ def render_markdown(
         shown = [row, *([cell.method] if several else [])]
         for metric in table.metrics:
             shown.append(render_number(metric_values(runs, metric)))
-            shown.append(f"{paper[metric]:.2f}" if metric in paper else "")
+            if metric in printed:
+                shown.append(f"{paper[metric]:.2f}" if metric in paper else "")
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"

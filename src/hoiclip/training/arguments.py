@@ -16,7 +16,7 @@ from hoiclip.experiments.options import Experiment
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rates, and when to evaluate and save; each as in :class:`hoiclip.experiments.options.TrainOptions`."""
+    """Batches, learning rates, when to evaluate and save; see :class:`hoiclip.experiments.options.TrainOptions`."""
 
     learning_rate: float
     backbone_learning_rate: float
@@ -24,6 +24,7 @@ class Schedule:
     drop_epoch: float
     drop_factor: float
     ema: float | None
+    drop_last: bool  # done by EpochSampler: torch's loaders would count accumulated passes one by one
     evaluate_every: int  # epochs; 0 for never
     checkpoint_every: int  # epochs; 0 for never
     checkpoint_every_steps: int  # optimizer steps; 0 for never
@@ -101,6 +102,7 @@ def schedule_of(experiment: Experiment) -> Schedule:
         drop_epoch=options.drop_epoch,
         drop_factor=options.drop_factor,
         ema=options.ema,
+        drop_last=options.drop_last,
         evaluate_every=experiment.evaluation.every,
         checkpoint_every=options.checkpoint_every,
         checkpoint_every_steps=options.checkpoint_every_steps,

@@ -21,20 +21,30 @@ from hoiclip.training.optimization import MovingAverage
 
 
 class EpochSampler(Sampler[int]):
-    """A new order in each epoch that depends on (seed, epoch) alone."""
+    """A new order in each epoch that depends on (seed, epoch) alone.
 
-    def __init__(self, length: int, seed: int) -> None:
+    Args:
+        length: of the training set.
+        seed: of the orders.
+        batch: images of an optimizer step, over all processes and accumulated passes.  The last ones
+            of an order, which do not fill a batch, are left out, others in each epoch; a training
+            set smaller than one batch is given whole, since nothing else would be left.
+    """
+
+    def __init__(self, length: int, seed: int, batch: int = 1) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
+        self.given = length - length % batch or length
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.given
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return iter(order[: self.given].tolist())
 
 
 class StopRequest:

@@ -4,8 +4,9 @@
     hoiclip train hicodet_rf_uc --data.root /data/hicodet --train.precision bf16
     torchrun --nproc-per-node 8 -m hoiclip.cli train hicodet    # the same, on eight processes
 
-A run's folder holds ``config.yaml`` (every option in force), ``verbs.safetensors``, ``log.jsonl``,
-``checkpoint-*`` to go on from, ``best/`` and, at the end, the trained model itself.
+A run's folder holds ``config.yaml`` (every option in force), ``data.json`` (what it learns from),
+``verbs.safetensors``, ``log.jsonl``, ``checkpoint-*`` to go on from, ``best/`` and, at the end, the
+trained model itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hoiclip.data.transforms import FixedResize, TrainingAugmentation
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.runner import EvaluationSet
 from hoiclip.experiments.data import RunData, open_run_data
+from hoiclip.experiments.data_record import data_record, record_sentences, save_record
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.experiments.options import Experiment
 from hoiclip.models.modeling import HoiClipModel
@@ -35,7 +37,10 @@ from hoiclip.training.run_folder import checkpoints, last_checkpoint
 from hoiclip.training.trainer import HoiTrainer
 
 #: options that came later, and what runs without them did
-LATER_OPTIONS: dict[str, dict[str, Any]] = {"model": {"classifier_bias": "none", "published": False}}
+LATER_OPTIONS: dict[str, dict[str, Any]] = {
+    "model": {"classifier_bias": "none", "published": False},
+    "data": {"annotations": None, "merge_near_copies": None},
+}
 
 
 def train(config: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -61,6 +66,8 @@ def run_experiment(experiment: Experiment) -> Path:
     arguments = training_arguments(experiment)
     start = _where_to_start(experiment, out, main=arguments.process_index == 0)
     data = open_run_data(experiment)
+    if arguments.process_index == 0:
+        _record_data(data, out)
     set_seed(experiment.seed)
     processor = HoiClipProcessor(
         data.vocabulary,
@@ -127,11 +134,21 @@ def _refuse_other_options(out: Path, before: dict[str, Any], experiment: Experim
             pairs = {part: (then, now[part])}
         else:
             then = {**LATER_OPTIONS.get(part, {}), **then}
-            names = (then.keys() | now[part].keys()) - ({"workers", "root"} if part == "data" else set())
+            names = then.keys() | now[part].keys()
+            if part == "data":
+                names -= {"workers", "root", *(() if then["source"] == "hicodet" else ("merge_near_copies",))}
             pairs = {f"{part}.{name}": (then.get(name), now[part].get(name)) for name in sorted(names)}
         for name, (old, new) in pairs.items():
             if old != new:
                 raise HoiError(f"{out}: was started with {name} {old}, not {new}; resume it with the same options")
+
+
+def _record_data(data: RunData, out: Path) -> None:
+    """Keep and tell what the run learns from."""
+    record = data_record(data)
+    save_record(out, record)
+    for sentence in record_sentences(record):
+        print(sentence, flush=True)
 
 
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
@@ -155,6 +172,7 @@ def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> H
         detector_view=detector_view,
         clip_view=partial(clip_view, size=clip_size),
         augmentation=augmentation,
+        max_boxes=experiment.model.num_queries,
         seed=experiment.seed,
     )
 

@@ -68,7 +68,9 @@ class HoiTrainer(Trainer):
         # the criterion does not divide by a number of items: with accumulated gradients the mean is taken
         self.model_accepts_loss_kwargs = False
         self.schedule, self.evaluation, self.processor = schedule, evaluation, processor
-        self.sampler = EpochSampler(len(train_dataset), args.seed)  # type: ignore[arg-type]
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        images: int = len(train_dataset)  # type: ignore[arg-type]
+        self.sampler = EpochSampler(images, args.seed, batch if schedule.drop_last else 1)
         self.stop = StopRequest()
         self.average = MovingAverage(model, schedule.ema) if schedule.ema else None
         self._terms: dict[str, Tensor] = {}
