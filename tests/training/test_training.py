@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -141,6 +142,21 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(world: Path, finished: P
     for found, expected in zip(mine["state"].values(), theirs["state"].values(), strict=True):
         assert torch.equal(found["exp_avg_sq"], expected["exp_avg_sq"])
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_a_run_with_workers_and_dropout_goes_on_bit_for_bit_from_any_checkpoint(world: Path, tmp_path: Path) -> None:
+    changes = {"data__workers": 2, "model__dropout": 0.1, "train__checkpoint_every_steps": 2,
+               "train__keep_checkpoints": 9, "train__epochs": 3, "train__drop_epoch": 2}  # fmt: skip
+    whole = train("custom", options(world, tmp_path / "whole", **changes))
+    for step in (4, 6):  # between two epochs, and in the middle of one
+        resumed = tmp_path / f"from-{step}"
+        shutil.copytree(whole, resumed)
+        (resumed / "model.safetensors").unlink()
+        for later in range(step + 2, 13, 2):
+            shutil.rmtree(resumed / f"checkpoint-{later}")
+        train("custom", options(world, resumed, **changes, train__resume=True))
+        assert losses(resumed) == losses(whole)
+        assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def test_a_termination_signal_saves_and_ends_cleanly(world: Path, finished: Path, tmp_path: Path) -> None:

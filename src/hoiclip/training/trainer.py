@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import MultiStepLR
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerControl, TrainingArguments
 
 from hoiclip.checkpoints.folders import save_model
@@ -108,6 +108,16 @@ class HoiTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.sampler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The loader draws its workers' seeds from a generator of its own.
+
+        From the global one, dropout's, a resumed run would draw once more than one that never stopped.
+        """
+        loader = super().get_train_dataloader()
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
 
     def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
