@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import struct
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +19,28 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from hoiclip.errors import HoiError, first_line
 from hoiclip.published import LONGEST_EDGE, SHORTEST_EDGE
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"])
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: it starts programs
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm",
+     ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl", ".psd",
+     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"]
+)  # fmt: skip
+LONGEST_JPEG = 65_500  # pixels
+HEIF_SUFFIXES = frozenset([".heic", ".heif", ".hif"])
+PASSED_OVER = frozenset(
+    [".txt", ".json", ".jsonl", ".odgt", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".log", ".ini",
+     ".py", ".ipynb", ".sh", ".mat", ".npz", ".npy", ".pkl", ".pth", ".pt", ".safetensors", ".zip", ".tar", ".gz",
+     ".pdf", ".db", ".aae", ".xmp", ".lnk"]
+)  # fmt: skip  # beside images, and plainly none
 _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound image
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
     """Find image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
-    A name that does not exist stays in the list, so that it is reported where it is read.
+    A name that does not exist stays in the list, so that it is reported where it is read; so does a file of a
+    folder that is an image by name, whether it can be read or not.  Files of other names are images if they
+    begin like one; what is neither, nor plainly something else (:data:`PASSED_OVER`), is counted on stderr.
 
     Raises:
         HoiError: if a folder cannot be read or holds no images, or a pattern matches nothing.
@@ -31,15 +48,9 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if os.path.isdir(source):
-            try:
-                inside = sorted(p for p in source.iterdir() if _has_image_suffix(p))
-            except OSError as error:
-                raise HoiError(f"{source}: the folder cannot be read ({error.strerror}); check permissions") from error
-            if not inside:
-                raise HoiError(f"{source}: no images in this folder; give one with JPEG, PNG or the like")
-            found += inside
+            found += _images_of(source)
         elif glob.has_magic(str(source)) and not os.path.exists(source):
-            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if os.path.isfile(p))
+            matches = sorted(Path(p) for p in _matching(str(source)) if os.path.isfile(p))
             if not matches:
                 raise HoiError(f"{source}: nothing matches this pattern; check the path")
             found += matches
@@ -48,9 +59,39 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _has_image_suffix(path: Path) -> bool:
-    """Whether the name is that of an image; hidden files are what other programs left there."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not os.path.isdir(path)
+def _matching(pattern: str) -> list[str]:
+    """Files that a pattern names; a folder that exists by its name, brackets and all, is meant literally."""
+    parent, name = os.path.split(pattern)
+    if glob.has_magic(parent) and os.path.isdir(parent):
+        parent = glob.escape(parent)
+    return glob.glob(os.path.join(parent, name), recursive=True)
+
+
+def _images_of(folder: Path) -> list[Path]:
+    """The images of a folder; hidden files are what other programs left there."""
+    try:
+        inside = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
+    except OSError as error:
+        raise HoiError(f"{folder}: the folder cannot be read ({error.strerror}); check permissions") from error
+    images = [p for p in inside if p.suffix.lower() in SUFFIXES or _begins_like_an_image(p)]
+    others = [p.name for p in inside if p not in set(images) and p.suffix.lower() not in PASSED_OVER]
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        files = "1 file was" if len(others) == 1 else f"{len(others)} files were"
+        print(f"hoiclip: {folder}: {files} not looked at, being no images: {named}", file=sys.stderr)
+    if not images:
+        raise HoiError(f"{folder}: no images in this folder; give one with JPEG, PNG or the like")
+    return images
+
+
+def _begins_like_an_image(path: Path) -> bool:
+    if path.suffix.lower() in PASSED_OVER or not path.is_file():
+        return False
+    try:
+        with Image.open(path, formats=_formats()):
+            return True
+    except Exception:  # Pillow's readers raise many kinds
+        return False
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -92,8 +133,10 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
-            with Image.open(path) as image:
+            with _open_known_format(path) as image:
                 yield image
+    except HoiError:
+        raise
     except FileNotFoundError:
         raise HoiError(f"{path}: no such image; check the path") from None
     except IsADirectoryError:
@@ -101,6 +144,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise HoiError(f"{path}: may not be read; check its permissions") from None
     except UnidentifiedImageError:
+        if path.suffix.lower() in HEIF_SUFFIXES:
+            raise HoiError(f"{path}: is a HEIC image: pip install 'hoiclip[heic]', or convert it to JPEG") from None
         what = "is empty" if path.stat().st_size == 0 else "is no image that can be read"
         raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
     except Image.DecompressionBombError:
@@ -112,6 +157,34 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             raise HoiError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         reason = first_line(error)
         raise HoiError(f"{path}: is damaged and cannot be decoded ({reason}); copy it again") from error
+
+
+def _open_known_format(path: Path) -> Image.Image:
+    """Open a file with those of Pillow's readers that only read; HEIC with pillow-heif, where it is installed."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if os.path.isdir(path):
+            raise IsADirectoryError
+        raise HoiError(f"{path}: is no file but a pipe or a device; save the image first")
+    if path.suffix.lower() in HEIF_SUFFIXES and _heif_can_be_read():
+        return Image.open(path, formats=(*_formats(), "HEIF"))
+    return Image.open(path, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of :data:`FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def _heif_can_be_read() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -171,8 +244,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image, smaller where a side is longer than a JPEG's may be.  Raises HoiError if it cannot be written."""
     from hoiclip.files import atomic_path
 
+    if max(image.size) > LONGEST_JPEG:
+        image = image.copy()
+        image.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
     with atomic_path(path) as temporary:
         image.save(temporary, quality=92)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from hoiclip.cli.arguments import BAD_INPUT, INTERRUPTED, CommandParser
+from hoiclip.cli.console import lasting_output
 from hoiclip.errors import HoiError
 
 __all__ = ["BAD_INPUT", "COMMANDS", "INTERRUPTED", "command_parser", "main"]
@@ -52,6 +52,11 @@ def command_parser(command: str) -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; complaints about what the user gave are one sentence and exit code 2."""
+    with lasting_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="hoiclip",
@@ -72,9 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HoiError as error:
         print(f"hoiclip: {error}", file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:  # "| head" has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         advice = "; what is written stays, --resume goes on from there" if "resume" in args else ""
         print(f"hoiclip: interrupted{advice}", file=sys.stderr)

@@ -11,6 +11,8 @@ from pathlib import Path
 from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
 from hoiclip.errors import HoiError
 
+LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
@@ -109,9 +111,12 @@ def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     names: dict[Path, Path] = {}
     taken: set[str] = set()
     for image in images:
-        name, number = f"{image.stem}.jpg", 2
+        stem = image.stem
+        while len(os.fsencode(stem)) > LONGEST_STEM:
+            stem = stem[:-1]
+        name, number = f"{stem}.jpg", 2
         while name.lower() in taken:
-            name, number = f"{image.stem}-{number}.jpg", number + 1
+            name, number = f"{stem}-{number}.jpg", number + 1
         taken.add(name.lower())
         names[image] = out / name
         if os.path.realpath(out / name) in originals:
