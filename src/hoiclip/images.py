@@ -187,13 +187,14 @@ def _heif_can_be_read() -> bool:
     return True
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, *, turn: bool = True) -> Image.Image:
     """Convert any Pillow image to upright 8-bit RGB; one that is so already comes back itself.
 
-    EXIF rotation applied, transparency on white, 16-bit and floating point scaled to 8 bits, CMYK,
-    Lab, grey and palettes converted.
+    EXIF rotation applied (unless ``turn`` is False), transparency on white, 16-bit and floating point
+    scaled to 8 bits, CMYK, Lab, grey and palettes converted.
     """
-    image = _upright(image)
+    if turn:
+        image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         pixels = np.nan_to_num(np.asarray(image, dtype=np.float64))
         top = 255.0 if pixels.max(initial=0) <= 255 else 65535.0
@@ -254,19 +255,51 @@ def save_image(image: Image.Image, path: Path) -> None:
         image.save(temporary, quality=92)
 
 
-def load_stored_image(path: str | Path) -> Image.Image:
-    """Load an RGB image in the frame its annotations use, without EXIF rotation.
+def load_annotated_image(path: str | Path, size: tuple[int, int] | None, *, stored: bool = True) -> Image.Image:
+    """Load an image as RGB in the frame that its boxes were drawn in.
+
+    A camera stores a photo as its sensor lies and says in an EXIF tag how to turn it.  Boxes were drawn in the frame
+    whose size the annotation gives.
+
+    Args:
+        path: the image file.
+        size: annotated (height, width), or None.
+        stored: where the size does not tell, boxes belong to the pixels as they are stored, as in the published
+            datasets; otherwise such an image is refused.
 
     Raises:
-        HoiError: missing or damaged image.
+        HoiError: missing or damaged image, or a frame that nothing tells.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise HoiError(f"{path}: no such image; check the image folder with `hoiclip data check`") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise HoiError(f"{path}: is damaged and cannot be decoded ({error}); copy it again") from error
+    with _opened(path) as image:
+        as_stored, upright = _frames(image)
+        turned = _orientation(image) != 1
+        if turned and not stored and (as_stored == upright or size not in (as_stored, upright)):
+            given = "no width and height" if size is None else "a width and height that do not tell"
+            raise HoiError(
+                f"{path}: has an EXIF tag that turns it, and its annotation gives {given}, so it is unknown whether "
+                "its boxes were drawn before or after; turn the image and drop the tag, or annotate its size"
+            )
+        turn = turned and as_stored != upright and size == upright
+        found = to_rgb(image, turn=turn)
+        return found.copy() if found is image else found
+
+
+def decoded_frames(path: str | Path) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """(height, width) of an image that can be decoded whole, as stored; and upright, None where no tag turns it.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(path) as image:
+        image.load()
+        as_stored, upright = _frames(image)
+        return as_stored, upright if _orientation(image) != 1 else None
+
+
+def _frames(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) as stored, and upright."""
+    size = image.height, image.width
+    return size, size[::-1] if _orientation(image) >= 5 else size
 
 
 def resized_size(

@@ -203,7 +203,7 @@ def test_image_folder_reads_pictures_and_names_a_missing_or_damaged_one(tmp_path
     folder = ImageFolder([AnnotatedImage("a.png"), AnnotatedImage("b.png"), AnnotatedImage("c.png")], tmp_path)
     assert len(folder) == 3
     assert (folder[0][0].mode, folder[0][0].size, folder[0][1].file_name) == ("RGB", (5, 4), "a.png")
-    with pytest.raises(HoiError, match=r"b\.png: is damaged"):
+    with pytest.raises(HoiError, match=r"b\.png: is no image that can be read"):
         folder[1]
     with pytest.raises(HoiError, match=r"c\.png: no such image"):
         folder[2]

@@ -108,7 +108,8 @@ class Dataset:
         folders = self.files.images.get(split)
         if not folders:
             raise HoiError(f"{self.files.root}: the images of split {split!r} are not there; docs/data.md shows where")
-        return ImageFolder(self.load(split) if annotations is None else annotations, folders)
+        found = self.load(split) if annotations is None else annotations
+        return ImageFolder(found, folders, stored=self.kind != "custom")  # published datasets know no EXIF
 
     def sample(self, split: str | None, which: int | str) -> tuple[Image.Image, AnnotatedImage]:
         """One image and its annotation, for ``hoiclip data show``.

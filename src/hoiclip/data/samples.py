@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.images import load_stored_image
+from hoiclip.images import load_annotated_image
 
 Sample: TypeAlias = tuple[Image.Image, AnnotatedImage]  # boxes in the pixels of the image
 
@@ -28,24 +28,33 @@ class ImageFolder(Sequence[Sample]):
     Args:
         annotations: what is in the images.
         folders: where ``file_name`` is found; of several folders the first that has it.
+        stored: boxes belong to the pixels as stored where an EXIF tag turns an image and the annotated
+            size does not tell; see :func:`hoiclip.images.load_annotated_image`.
     """
 
-    def __init__(self, annotations: Sequence[AnnotatedImage], folders: str | Path | Sequence[str | Path]) -> None:
-        self.annotations = list(annotations)
+    def __init__(
+        self,
+        annotations: Sequence[AnnotatedImage],
+        folders: str | Path | Sequence[str | Path],
+        *,
+        stored: bool = True,
+    ) -> None:
+        self.annotations, self.stored = list(annotations), stored
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        """The image (RGB, as stored: annotations know no EXIF rotation) and its annotation.
+        """The image (RGB, in the frame of its boxes) and its annotation.
 
         Raises:
-            HoiError: missing or damaged image.
+            HoiError: missing or damaged image, or an unknown frame.
         """
         annotation = self.annotations[index]
         paths = [folder / annotation.file_name for folder in self.folders]
-        return load_stored_image(next((path for path in paths if path.exists()), paths[0])), annotation
+        path = next((path for path in paths if path.exists()), paths[0])
+        return load_annotated_image(path, annotation.size, stored=self.stored), annotation
 
 
 def annotation_of(samples: Samples, index: int) -> AnnotatedImage:

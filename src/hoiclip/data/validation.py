@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from tqdm import tqdm
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.dataset import Dataset, open_dataset
 from hoiclip.data.hoia import OUT_OF_RANGE, Defect, HoiaContent
 from hoiclip.data.layout import DatasetLayout
+from hoiclip.errors import HoiError
 from hoiclip.files import write_text_atomic
+from hoiclip.images import decoded_frames
 from hoiclip.vocabulary import SPLITS as ZERO_SHOT_SPLITS
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -218,7 +220,8 @@ def _examine(files: DatasetLayout, split: str, content: HoiaContent) -> list[Def
     defects = list(content.defects)
     unreadable = {(d.image, d.index) for d in defects if d.where == "box"}
     names = Counter(image.file_name for image in content.images)
-    for at, image in enumerate(content.images):
+    checked = tqdm(content.images, desc=f"checking {split}", unit="image", disable=None, leave=False)
+    for at, image in enumerate(checked):
         if names[image.file_name] > 1:
             detail = f"{names[image.file_name]} entries have this name"
             defects.append(Defect("image listed twice", image.file_name, at, "image", -1, detail))
@@ -241,13 +244,30 @@ def _image_size(
     if path is None:
         return image.size, ("missing image", f"not in {', '.join(map(str, folders))}")
     try:
-        with Image.open(path) as opened:
-            size = opened.height, opened.width
-    except (OSError, SyntaxError, ValueError) as error:
+        size, upright = decoded_frames(path)
+    except HoiError as error:
         return image.size, ("unreadable image", str(error))
+    if upright is not None:
+        return _turned(image, size, upright, published=files.kind != "custom")
     if image.size is not None and image.size != size:
         return size, ("size differs", f"annotated (height, width) {image.size}, image file {size}")
     return size, None
+
+
+def _turned(
+    image: AnnotatedImage, size: tuple[int, int], upright: tuple[int, int], *, published: bool
+) -> tuple[tuple[int, int] | None, tuple[str, str] | None]:
+    """What :func:`_image_size` says of an image that an EXIF tag turns."""
+    told = image.size in (size, upright) and size != upright
+    frame = upright if image.size == upright else size
+    if told or published:
+        which = "upright, by the annotated size" if told and frame == upright else "as stored"
+        return frame, (
+            "turned by EXIF",
+            f"(height, width) {size} as stored, {upright} upright; boxes are taken {which}",
+        )
+    return None, ("turned by EXIF", "the annotation does not tell whether its boxes were drawn before or after; "
+                  "turn the image and drop the tag, or annotate width and height")  # fmt: skip
 
 
 def _box_defects(
