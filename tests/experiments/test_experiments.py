@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 from hoiclip import HoiVocabulary
 from hoiclip.errors import HoiError
+from hoiclip.experiments.limits import LIMITS
 from hoiclip.experiments.loading import experiment_names, load_experiment
 from hoiclip.models.configuration import HoiClipConfig
 from hoiclip.training.arguments import schedule_of, training_arguments
@@ -79,6 +82,46 @@ def test_an_option_given_beside_published_wins_and_a_saved_run_reads_the_same(tm
     experiment.save(tmp_path / "config.yaml")
     again = load_experiment(tmp_path / "config.yaml")
     assert (again.model, again.train) == (experiment.model, experiment.train)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--train.accumulate=0", "train.accumulate must be at least 1, not 0"),
+        ("--seed=-1", "seed must be at least 0 and at most"),
+        ("--train.epochs=.nan", "train.epochs must be above 0, not nan"),
+        ("--train.epochs=0", "train.epochs must be above 0, not 0"),
+        ("--data.shorter=0", "data.shorter must be at least 1, not 0"),
+        ("--model.num_queries=0", "model.num_queries must be at least 1"),
+        ("--train.batch_size=0", "train.batch_size must be at least 1"),
+        ("--data.workers=-1", "data.workers must be at least 0, not -1"),
+        ("--train.max_steps=0", "train.max_steps must be at least 1"),
+        ("--data.train_images=0", "data.train_images must be at least 1"),
+        ("--data.evaluation_images=0", "data.evaluation_images must be at least 1"),
+        ("--data.fraction=0", "data.fraction must be above 0 and at most 1"),
+        ("--data.hold_out=1", "data.hold_out must be at least 0 and below 1"),
+        ("--model.dropout=1", "model.dropout must be at least 0 and below 1"),
+        ("--train.learning_rate=.inf", "train.learning_rate must be at least 0, not inf"),
+        ("--data.scales=[480, 0]", "data.scales must be at least 1"),
+        ("--data.scales=[]", "data.scales is empty"),
+        ("--data.crop_range=[600, 384]", "data.crop_range must be the smallest and the largest"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_read(option: str, message: str) -> None:
+    with pytest.raises(HoiError, match=re.escape(message)):
+        load_experiment("hicodet", [option])
+
+
+def test_every_option_that_is_a_number_has_limits() -> None:
+    experiment = load_experiment("hicodet")
+    groups = {"": experiment, **{g: getattr(experiment, g) for g in ("data", "model", "verbs", "train", "evaluation")}}
+    names = {
+        f"{group}.{name}".lstrip(".")
+        for group, options in groups.items()
+        for name, kind in typing.get_type_hints(type(options)).items()
+        if {int, float} & {kind, *typing.get_args(kind)} or kind == list[int]
+    }
+    assert names == set(LIMITS)
 
 
 def test_options_on_the_command_line_win_over_files() -> None:

@@ -100,7 +100,7 @@ def test_null_keeps_the_official_boxes_apart_and_a_bad_threshold_is_one_sentence
     data = open_run_data(experiment(release, "--data.merge_near_copies=null"))
     assert [len(image.boxes) for image in data.train.annotations] == [4, 4, 4]
     assert (data.file.merged_pairs, data.file.merge_near_copies) == (0, None)
-    with pytest.raises(HoiError, match=r"data\.merge_near_copies must lie between 0 and 1"):
+    with pytest.raises(HoiError, match=r"data\.merge_near_copies must be above 0 and below 1"):
         open_run_data(experiment(release, "--data.merge_near_copies=70"))
 
 

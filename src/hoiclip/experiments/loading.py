@@ -22,6 +22,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from hoiclip.errors import HoiError
+from hoiclip.experiments.limits import refuse_impossible_numbers
 from hoiclip.experiments.options import Experiment
 
 CONFIGS = Path(__file__).parents[1] / "configs"  # the experiments that come with hoiclip
@@ -41,7 +42,7 @@ def load_experiment(config: str | Path, overrides: Sequence[str] = ()) -> Experi
         overrides: as on the command line: ``["--train.batch_size", "8", "--data.root=data/hicodet"]``.
 
     Raises:
-        HoiError: no such experiment, broken YAML, an unknown option or a value of the wrong type.
+        HoiError: no such experiment, broken YAML, an unknown option, a value of the wrong type or out of its limits.
     """
     options = _options_of(config)
     for name, text in _parse_overrides(overrides):
@@ -56,6 +57,7 @@ def load_experiment(config: str | Path, overrides: Sequence[str] = ()) -> Experi
     options = _merge(_published_preset(options), options)
     _refuse_unknown(options, Experiment, str(config))
     experiment = _instantiate(options, str(config))
+    refuse_impossible_numbers(experiment)
     experiment.name = experiment.name or Path(config).stem
     experiment.out = experiment.out or str(Path("runs") / experiment.name)
     return experiment
