@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hoiclip.errors import HoiError
-from hoiclip.files import atomic_folder, atomic_path, replace_folder, write_text_atomic
+from hoiclip.files import atomic_folder, atomic_path, replace_folder, restore_folder, write_text_atomic
 
 
 def power_fails(path: Path) -> None:
@@ -41,6 +41,17 @@ def test_a_folder_is_exchanged_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), replace_folder(folder) as fresh:
         power_fails(fresh / "third")
     assert [p.name for p in folder.iterdir()] == ["second"]
+
+
+def test_a_folder_moved_aside_by_a_process_that_was_killed_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".replaced-best").mkdir()
+    (tmp_path / ".replaced-best" / "kept").write_text("old")
+    restore_folder(tmp_path / "best")
+    assert (tmp_path / "best" / "kept").read_text() == "old"
+    (tmp_path / ".replaced-best").mkdir()
+    restore_folder(tmp_path / "best")  # killed after the second renaming: the new one is whole
+    assert (tmp_path / "best" / "kept").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from hoiclip.errors import HoiError
 
 ASSETS = Path(__file__).parent / "assets"  # label spaces, splits and the playground's weights
+REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 WRITING = ".writing-"  # how a folder's name begins until it is complete
 
 
@@ -67,15 +68,29 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 def replace_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder``; on success it takes its place, whatever was there goes.
 
-    After an exception ``folder`` keeps what it held; the unfinished one is left for a look.
+    After an exception ``folder`` keeps what it held; the unfinished one is left for a look.  A process
+    killed between the two renames leaves the old folder beside, and :func:`restore_folder` puts it back.
     """
     folder = Path(folder)
     fresh = folder.with_name(f"{WRITING}{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     yield fresh
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(f"{REPLACED}{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: str | Path) -> None:
+    """Put back what :func:`replace_folder` had moved aside when its process was killed."""
+    folder = Path(folder)
+    old = folder.with_name(f"{REPLACED}{folder.name}")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

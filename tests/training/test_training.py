@@ -174,12 +174,48 @@ def test_a_termination_signal_saves_and_ends_cleanly(world: Path, finished: Path
     assert losses(run) == losses(finished)  # bit for bit: same machine, one thread
 
 
-def test_a_half_written_checkpoint_is_not_taken(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-4").mkdir()
+def test_a_half_written_checkpoint_is_not_taken(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "checkpoint-10", tmp_path / "checkpoint-4")
     (tmp_path / ".writing-8").mkdir()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
     assert not (tmp_path / ".writing-8").exists()
     assert last_checkpoint(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json",
+                                  "rng_state.pth", "moving_average.pt", "config.json"])  # fmt: skip
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
+    file: str, damage: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (10, 12):
+        shutil.copytree(finished / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
+    broken = tmp_path / "checkpoint-12" / file
+    content = broken.read_bytes()
+    broken.unlink()
+    if damage != "missing":
+        broken.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    assert last_checkpoint(tmp_path, averaged=True) == str(tmp_path / "checkpoint-10")
+    assert "checkpoint-12: is damaged" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "checkpoint-10")
+    with pytest.raises(HoiError, match="none of its checkpoints can be read"):
+        last_checkpoint(tmp_path, averaged=True)
+
+
+def test_an_evaluation_that_was_lost_is_made_up_for(world: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "best")
+    records = [line for line, r in read_log(run / "log.jsonl") if not (r["step"] == 12 and "eval_full" in r)]
+    (run / "log.jsonl").write_text("".join(f"{line}\n" for line in records))
+    more = {"evaluation__every": 1, "train__checkpoint_every_steps": 5, "train__ema": 0.9, "train__resume": True}
+    train("custom", options(world, run, **more))
+    (lost,) = [r for _, r in read_log(run / "log.jsonl") if r["step"] == 12 and "eval_full" in r]
+    (first,) = [r for _, r in read_log(finished / "log.jsonl") if r["step"] == 12 and "eval_full" in r]
+    assert lost["eval_full"] == first["eval_full"]
+    assert json.loads((run / "best" / "metrics.json").read_text())["step"] == 12
+    assert losses(run) == losses(finished)
 
 
 # --- what stops it ---------------------------------------------------------------------------------

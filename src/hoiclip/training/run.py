@@ -28,6 +28,7 @@ from hoiclip.experiments.data import RunData, open_run_data
 from hoiclip.experiments.data_record import data_record, record_sentences, save_record
 from hoiclip.experiments.loading import load_experiment
 from hoiclip.experiments.options import Experiment
+from hoiclip.files import restore_folder
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
 from hoiclip.training.arguments import schedule_of, training_arguments
@@ -119,7 +120,9 @@ def _where_to_start(experiment: Experiment, out: Path, *, main: bool) -> str | N
         if checkpoints(out) or (out / "model.safetensors").exists():
             raise HoiError(f"{out}: already holds a run; add --train.resume to go on with it, or choose another --out")
         return None
-    start = last_checkpoint(out, sweep=main)
+    if main:
+        restore_folder(out / "best")
+    start = last_checkpoint(out, sweep=main, averaged=experiment.train.ema is not None)
     if start and (out / "config.yaml").is_file():
         _refuse_other_options(out, yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8")), experiment)
     return start

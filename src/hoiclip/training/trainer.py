@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerControl, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 from hoiclip.checkpoints.folders import save_model
 from hoiclip.errors import HoiError
@@ -32,9 +32,9 @@ from hoiclip.files import WRITING, replace_folder, write_text_atomic
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.training.arguments import Schedule
-from hoiclip.training.callbacks import EpochSampler, RunCallback, StopRequest
+from hoiclip.training.callbacks import EpochSampler, RunCallback, StopRequest, read_log
 from hoiclip.training.optimization import MovingAverage, optimizer_groups
-from hoiclip.training.run_folder import EMA_FILE, checkpoints
+from hoiclip.training.run_folder import EMA_FILE, checkpoints, sync_folder
 
 
 class HoiTrainer(Trainer):
@@ -253,6 +253,7 @@ class HoiTrainer(Trainer):
         self._save_rng_state(str(writing))
         self._barrier()
         if self.args.should_save:
+            sync_folder(writing)
             os.rename(writing, final)
             for old in sorted(checkpoints(self.run_folder))[: -self.schedule.keep_checkpoints or None]:
                 shutil.rmtree(self.run_folder / f"checkpoint-{old}", ignore_errors=True)
@@ -276,8 +277,24 @@ class HoiTrainer(Trainer):
         if resume_from and 0 < self.args.max_steps <= int(Path(resume_from).name.rpartition("-")[2]):
             return True  # Trainer would make one more step
         with self.stop:
+            if resume_from and self._evaluation_was_lost(Path(resume_from)):
+                self.evaluate()  # of the weights that this checkpoint holds
             self.train(resume_from_checkpoint=resume_from)
         return self.state.global_step >= self.state.max_steps
+
+    def _evaluation_was_lost(self, checkpoint: Path) -> bool:
+        """Whether the run ended between a checkpoint at the end of an epoch and the evaluation that was due."""
+        every = self.schedule.evaluate_every
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self.state.is_local_process_zero = self.is_local_process_zero()
+        self.state.is_world_process_zero = self.is_world_process_zero()
+        step, epoch = self.state.global_step, self.state.epoch or 0.0
+        if self.evaluation is None or not every or abs(epoch - round(epoch)) > 1e-6:
+            return False
+        if round(epoch) % every and step < self.state.max_steps:
+            return False
+        records = [record for _, record in read_log(self.run_folder / "log.jsonl") if record["step"] == step]
+        return not any(name.startswith("eval_") for record in records for name in record)
 
     def save_result(self) -> None:
         """The trained model (its moving average where one is kept) into the run's folder."""
