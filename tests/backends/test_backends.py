@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import runpy
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +303,45 @@ def test_a_broken_export_is_told(exported: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(HoiError, match="cannot be read as hoiclip wrote it"):
         hoiclip.load(broken)
     assert not is_exported(tmp_path)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("keep", [0, 100, 0.9])
+def test_a_cut_graph_is_one_sentence(to: str, keep: float, exported: dict[str, Path], tmp_path: Path) -> None:
+    broken = shutil.copytree(exported[to], tmp_path / "broken")
+    graph = broken / Manifest.read(broken).graph
+    content = graph.read_bytes()
+    graph.write_bytes(content[: int(keep if keep != 0.9 else 0.9 * len(content))])
+    with pytest.raises(HoiError, match=r"is damaged or no .* graph .*; export the model again"):
+        hoiclip.load(broken)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_vocabulary_that_is_not_the_graphs_is_refused(to: str, exported: dict[str, Path], tmp_path: Path) -> None:
+    other = shutil.copytree(exported[to], tmp_path / "other")
+    HoiVocabulary.from_words("ride bicycle, hold bicycle").save(other)
+    with pytest.raises(HoiError, match="its vocabulary has 2 classes where the graph has 6 in interaction_logits"):
+        hoiclip.load(other)
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx", "openvino"])
+def test_threads_may_share_a_detector(kind: str, exported: dict[str, Path], folder: Path) -> None:
+    detector = hoiclip.load(folder if kind == "torch" else exported[kind], device="cpu")
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (64, 80, 3), dtype=np.uint8) for _ in range(6)]
+    expected = [detector(image, threshold=0).scores for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda i: (i, detector(images[i], threshold=0).scores), [i % 6 for i in range(120)]))
+    for i, scores in found:
+        assert np.allclose(scores, expected[i], atol=1e-5), i
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_detector_taken_into_a_forked_process_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = hoiclip.load(folder, device="cpu")
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # what a child would see
+    with pytest.raises(HoiError, match="made before the process was forked"):
+        detector(np.zeros((64, 80, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

@@ -54,12 +54,14 @@ class Backend:
         precision: one of ``PRECISIONS``.
         device: where the inputs are wanted and the outputs are given.
         output_names: fields of :class:`HoiClipOutput` that it fills.
+        output_sizes: their last dimensions, of an exported graph; None for one that is free.
     """
 
     name: str
     precision: str
     device: torch.device
     output_names: tuple[str, ...]
+    output_sizes: dict[str, int | None] = {}  # noqa: RUF012  replaced as a whole
 
     def __call__(
         self, *, pixel_values: Tensor, pixel_mask: Tensor | None = None, clip_pixel_values: Tensor | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from hoiclip.backends.base import Backend, complete_inputs
 from hoiclip.backends.inference_graph import InferenceGraph, as_output
 from hoiclip.backends.optional_packages import require, suppress_warnings
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, first_line
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.outputs import HoiClipOutput
 
@@ -31,7 +31,14 @@ class OnnxBackend(Backend):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(graph), options, providers=[wanted])
+        try:
+            self.session = onnxruntime.InferenceSession(str(graph), options, providers=[wanted])
+        except Exception as error:  # onnxruntime has a kind of its own for every status
+            raise HoiError(
+                f"{graph}: is damaged or no ONNX graph ({first_line(error)}); export the model again"
+            ) from error
+        sizes = {o.name: o.shape[-1] for o in self.session.get_outputs() if o.shape}
+        self.output_sizes = {n: s if isinstance(s, int) else None for n, s in sizes.items()}
         self.input_names = tuple(i.name for i in self.session.get_inputs())
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from hoiclip.backends.inference_graph import INPUTS, InferenceGraph, as_output
 from hoiclip.backends.manifest import input_shapes
 from hoiclip.backends.onnx import as_arrays
 from hoiclip.backends.optional_packages import require, suppress_warnings
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, first_line
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.outputs import HoiClipOutput
 
@@ -36,17 +37,28 @@ class OpenVinoBackend(Backend):
             "EXECUTION_MODE_HINT": "ACCURACY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        try:
+            compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        except RuntimeError as error:
+            raise HoiError(
+                f"{graph}: is damaged or no OpenVINO graph ({first_line(error)}); export the model again"
+            ) from error
         # a port may go by more names than ours: conversions for this machine add their own
         self.input_names = tuple(name for name in INPUTS if any(name in i.get_names() for i in compiled.inputs))
+        self.output_sizes = {
+            name: shape[-1].get_length() if shape[-1].is_static else None
+            for name in self.output_names
+            for shape in [compiled.output(name).get_partial_shape()]
+        }
         self.request = compiled.create_infer_request()
+        self.lock = threading.Lock()  # the request holds one image's tensors: no thread may see another's
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:
         given = as_arrays(complete_inputs(inputs, self.input_names))
-        found = self.request.infer(given, share_inputs=True, share_outputs=True)
-        return as_output(
-            self.output_names, [torch.from_numpy(np.array(found[n], dtype=np.float32)) for n in self.output_names]
-        )
+        with self.lock:
+            found = self.request.infer(given, share_inputs=True, share_outputs=True)
+            copies = [np.array(found[name], dtype=np.float32) for name in self.output_names]
+        return as_output(self.output_names, [torch.from_numpy(copy) for copy in copies])
 
 
 # Where the multiplications are and 8 bits do little harm.  The decoders and heads, 5 % of the work,

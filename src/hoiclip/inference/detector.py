@@ -84,9 +84,10 @@ class HoiDetector:
             place = torch.device("cpu") if on_cpu else self.device
             model = model.to(place).eval()  # type: ignore[arg-type]
         self.model = model
-        self._calibration = calibration
+        self._calibration, self._process = calibration, os.getpid()
         if exported is not None:
             self.backend: Backend = open_backend(None, device=self.device, folder=exported)
+            _refuse_other_vocabulary(self.backend, processor.vocabulary, exported)
         else:
             self.backend = self._open(backend, precision)
 
@@ -239,6 +240,11 @@ class HoiDetector:
         nms: bool,
     ) -> list[Detections]:
         """One forward pass over images whose views have one size."""
+        if os.getpid() != self._process:  # the threads that compute were not copied: it would wait for ever
+            raise HoiError(
+                "this detector was made before the process was forked: make one in each process, or start them with "
+                'multiprocessing.get_context("spawn")'
+            )
         inputs = self.processor.together([prepared.views for prepared in batch]).to(self.device)
         try:
             outputs = self.backend(**inputs)
@@ -331,6 +337,18 @@ def load(
         precision=precision,
         calibration=calibration,
     )
+
+
+def _refuse_other_vocabulary(backend: Backend, vocabulary: HoiVocabulary, folder: Path) -> None:
+    """Raise HoiError if an exported graph scores other classes than the vocabulary beside it names."""
+    named = {"interaction_logits": vocabulary.num_interactions, "object_logits": len(vocabulary.objects) + 1}
+    for name, size in named.items():
+        held = backend.output_sizes.get(name)
+        if held not in (None, size):
+            raise HoiError(
+                f"{folder}: its vocabulary has {size} classes where the graph has {held} in {name}; "
+                "export the model again"
+            )
 
 
 def _refuse_other_choice(source: str | Path, backend: str | None, precision: str | None) -> None:
