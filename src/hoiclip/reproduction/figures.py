@@ -29,6 +29,7 @@ COLOURS = {
     "Full": BLUE, "Rare": ORANGE, "Non-rare": GREEN,
 }  # fmt: skip
 FORMS = {"table2": "bars", "table6": "dots"}
+TITLE_LENGTH = 40  # letters above a panel
 SHORT = {
     "“A photo of person doing”": "sentence",
     "Average of HOI representation": "average",
@@ -131,7 +132,8 @@ def panels_of(table: PaperTable, results: Mapping[Cell, Sequence[Mapping[str, An
         rows = rows[::-1] if table.row_title == "share" else rows  # from little to much, as the paper draws it
         x_title = {"share": "share of the training data", "value": series[0][1]}.get(table.row_title, "")
         for kind, panels in (("ours, playground", ours), ("paper, HICO-DET", paper)):
-            title = subject if together else ": ".join(part for part in (subject, kind) if part)
+            break_line = len(subject) + len(kind) > TITLE_LENGTH  # a longer one would be cut off at the edge
+            title = subject if together else (":\n" if break_line else ": ").join(p for p in (subject, kind) if p)
             panel = Panel(title, x_title, [SHORT.get(row, row) for row in rows], FORMS.get(table.name, "line"))
             for label, method, metric in series:
                 if panels is ours or any(dict(c.paper) for c in table.cells if c.method == method):
