@@ -68,6 +68,17 @@ class Detections:
             None if self.interaction_scores is None else self.interaction_scores[rows],
         )
 
+    def most_probable(self, count: int) -> Detections:
+        """The triplets of the highest :attr:`confidence`, the number that is shown, in its order."""
+        return self[np.argsort(-self.confidence, kind="stable")[:count]]
+
+    def __repr__(self) -> str:
+        best = self.most_probable(3)
+        named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
+        more = ", ..." if len(self) > 3 else ""
+        size = "" if self.image_size is None else f" in {self.image_size[1]} x {self.image_size[0]} pixels"
+        return f"Detections({len(self)} triplets{size}{': ' if named else ''}{named}{more})"
+
     def clipped(self) -> Detections:
         """The same with boxes cut to the image; needs ``image_size``."""
         if self.image_size is None:

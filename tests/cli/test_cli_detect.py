@@ -81,7 +81,7 @@ def test_pictures_and_lines_appear(
     assert len(lines) == 4
     first = entries[0]["triplets"][0]
     assert lines[0].startswith(f"{photos / 'a.png'}: {first['interaction']} {first['interaction_score']:.2f}")
-    assert lines[-1] == f"3 of 3 images -> {tmp_path / 'out' / 'detections.jsonl'}, pictures in {tmp_path / 'out'}"
+    assert lines[-1] == f"3 of 3 images -> {tmp_path / 'out' / 'detections.jsonl'}, drawings in {tmp_path / 'out'}"
 
 
 def test_top_k_and_threshold(tmp_path: Path, photos: Path, detect: Any) -> None:

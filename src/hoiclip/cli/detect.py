@@ -93,11 +93,12 @@ def run(args: argparse.Namespace) -> int:
         if image is not None:
             save_image(result.draw(image), drawings[path])
         writer.add(str(path), result)
-        best = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(result[:3], result.confidence[:3], strict=True))
-        tqdm.write(f"{path}: {best or 'nothing found'}")
+        best = result.most_probable(3)
+        named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
+        tqdm.write(f"{path}: {named or 'nothing found'}")
     done = len(waiting) - failed
     if done:
-        print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", pictures in {args.out}" if drawings else ""))
+        print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
     return BAD_INPUT if failed else 0
 
 
