@@ -45,14 +45,14 @@ def in_fractions(boxes: np.ndarray) -> np.ndarray:
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore"):
-        return (np.abs(boxes) <= 1.5).all(axis=1) & (boxes != np.round(boxes)).any(axis=1)
+        return np.asarray((np.abs(boxes) <= 1.5).all(axis=1) & (boxes != np.round(boxes)).any(axis=1))
 
 
 def reversed_corners(boxes: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
     """(n,) bool: which xyxy boxes (n, 4) have x2 < x1 or y2 < y1 by more than a rounding error."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore"):
-        return (boxes[:, 2:] < boxes[:, :2] - tolerance).any(axis=1)
+        return np.asarray((boxes[:, 2:] < boxes[:, :2] - tolerance).any(axis=1))
 
 
 def far_outside(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -71,4 +71,4 @@ def far_outside(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         beside = (boxes[:, :2] > 1.1 * extent + 2) | (boxes[:, 2:] < -0.1 * extent - 2)
         away = (boxes[:, 2:] > 2 * extent + 2) | (boxes[:, :2] < -extent - 2)
-    return (beside | away).any(axis=1)
+    return np.asarray((beside | away).any(axis=1))

@@ -247,11 +247,8 @@ def _refuse_impossible(
     size: tuple[int, int] | None,
 ) -> None:
     """Raise HoiError for the first triplet with a number that cannot be meant."""
-    columns = (
-        [("score", scores[:, None])]
-        if certain is None
-        else [("score", scores[:, None]), ("interaction_score", certain[:, None])]
-    )
+    columns = [("score", scores[:, None])]
+    columns += [("interaction_score", certain[:, None])] if certain is not None else []
     for what, values in (("human_box", human), ("object_box", object_), *columns):
         wrong = ~np.isfinite(values).all(axis=1)
         if wrong.any():
@@ -267,11 +264,13 @@ def _refuse_impossible(
             raise _wrong_box(
                 what, boxes, outside, f"this one lies outside the image, {size[0]} high and {size[1]} wide"
             )
-    for what, values, highest in (("score", scores, HIGHEST_SCORE), ("interaction_score", certain, 1.0)):
-        if values is not None and (wrong := (values < 0) | (values > highest + 1e-6)).any():
+    for what, column in columns:
+        highest = HIGHEST_SCORE if what == "score" else 1
+        wrong = ((column < 0) | (column > highest + 1e-6))[:, 0]
+        if wrong.any():
             first = int(wrong.argmax())
             raise HoiError(
-                f"the {what} of triplet {first} is {values[first]:g}, not in 0..{highest:g}; "
+                f"the {what} of triplet {first} is {column[first, 0]:g}, not in 0..{highest}; "
                 "give probabilities, or products or sums of a few of them"
             )
 

@@ -77,7 +77,7 @@ def test_what_models_really_write_is_accepted_and_what_is_unusual_is_counted(tmp
     no_object = GOOD | {"object_box": [0, 0, 0, 0]}
     flat = GOOD | {"object_box": [30, 30, 30, 60]}
     lines = [image(f"{i}.jpg", over_the_edge, in_the_corner, no_object, flat) for i in range(3)]
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="found.jsonl: ") as told:
         found = load_detections(written(tmp_path, *lines), HICO, sizes={"1.jpg": (427, 640), "2.jpg": (400, 600)})
     assert [len(d) for d in found.values()] == [4, 4, 4]
     words = sorted(str(warning.message).partition(": ")[2] for warning in told)
