@@ -16,7 +16,7 @@ from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.content import HoiaContent, accepted, without_out_of_range
-from hoiclip.data.custom import find_custom
+from hoiclip.data.custom import VOCABULARY_FILES, find_custom
 from hoiclip.data.hicodet import INSTANCES, MAT_FILE, find_hicodet, read_anno_bbox
 from hoiclip.data.hoia import parse_hoia
 from hoiclip.data.json_files import parse_json, read_json_text
@@ -148,7 +148,7 @@ def open_dataset(
     Args:
         source: folder, ``.json[.gz]`` in the JSON form, or ``anno_bbox.mat``.
         kind: ``"hicodet"``, ``"vcoco"`` or ``"custom"``; None finds out.
-        vocabulary: instead of the dataset's own; single files are read as HICO-DET without it.
+        vocabulary: instead of the dataset's own; a single file's own is a vocabulary.yaml beside it, else HICO-DET's.
         images: image folder, instead of the one found beside the annotations.
         box_format: ``"xyxy"`` or ``"xywh"`` for the JSON form; None takes what the file says.
 
@@ -167,7 +167,9 @@ def open_dataset(
 
 
 def _single_file(path: Path, vocabulary: HoiVocabulary | str | Path | None) -> DatasetLayout:
-    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else "hico")
+    beside = [path.with_name(name) for name in VOCABULARY_FILES if path.name != MAT_FILE]
+    usual = next((file for file in beside if file.is_file()), "hico")
+    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else usual)
     kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
     if path.name == MAT_FILE:
         return DatasetLayout(kind, path, own, {"train": path, "test": path})
