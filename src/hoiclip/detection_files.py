@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -163,7 +164,8 @@ class _ImageNames:
 
 
 def _with_slashes(name: str) -> str:
-    return name.replace("\\", "/").removeprefix("./")
+    """One spelling of a path: slashes, and accents as one character, which macOS writes as two."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> None:

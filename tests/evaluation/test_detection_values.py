@@ -113,7 +113,7 @@ def test_other_files_are_told(tmp_path: Path, line: Any, words: str) -> None:
     assert "\n" not in str(error.value)
 
 
-ANNOTATED = ["a.jpg", "x/b.jpg", "y/b.jpg", "b.jpg", "photos\\c.jpg"]
+ANNOTATED = ["a.jpg", "x/b.jpg", "y/b.jpg", "b.jpg", "photos\\c.jpg", "gr\u00f6\u00dfe.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,7 @@ ANNOTATED = ["a.jpg", "x/b.jpg", "y/b.jpg", "b.jpg", "photos\\c.jpg"]
         ("x/b.jpg", "x/b.jpg"),  # exactly a name, though it ends in another
         ("z/b.jpg", "b.jpg"),
         ("data/photos/c.jpg", "photos\\c.jpg"),
+        ("data/gro\u0308\u00dfe.jpg", "gr\u00f6\u00dfe.jpg"),
     ],
 )
 def test_a_path_means_the_image_whose_name_it_ends_in(tmp_path: Path, name: str, meant: str) -> None:
