@@ -211,19 +211,22 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
         object_ = np.array([t["object_box"] for t in triplets], dtype=np.float64).reshape(-1, 4)
         scores = np.array([t["score"] for t in triplets], dtype=np.float64).reshape(-1)
         given = bool(triplets) and all("interaction_score" in t for t in triplets)
-        certain = np.array([t["interaction_score"] for t in triplets], dtype=np.float64) if given else None
+        certain = np.array([t["interaction_score"] if given else 0 for t in triplets], dtype=np.float64).reshape(-1)
     except KeyError as error:
         raise HoiError(f"a triplet lacks {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise HoiError("a box must be four numbers and a score one") from error
-    if not len(human) == len(object_) == len(scores) == len(triplets):
+    if not len(human) == len(object_) == len(scores) == len(certain) == len(triplets):
         raise HoiError("a box must be four numbers and a score one")
     size = tuple(size) if size else None
     _refuse_impossible(human, object_, scores, certain, size)
+    probabilities = certain if given else None
     ids = [_interaction(t, i, vocabulary, pairs) for i, t in enumerate(triplets)]
     hoi_ids = np.array(ids, dtype=np.int64)
     objects, verbs = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
-    return data["file_name"], Detections(human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, certain)
+    return data["file_name"], Detections(
+        human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
+    )
 
 
 def _instead(data: Any) -> str:
@@ -245,12 +248,11 @@ def _refuse_impossible(
     human: np.ndarray,
     object_: np.ndarray,
     scores: np.ndarray,
-    certain: np.ndarray | None,
+    certain: np.ndarray,
     size: tuple[int, int] | None,
 ) -> None:
     """Raise HoiError for the first triplet with a number that cannot be meant."""
-    columns = [("score", scores[:, None])]
-    columns += [("interaction_score", certain[:, None])] if certain is not None else []
+    columns = [("score", scores[:, None]), ("interaction_score", certain[:, None])]
     for what, values in (("human_box", human), ("object_box", object_), *columns):
         wrong = ~np.isfinite(values).all(axis=1)
         if wrong.any():

@@ -155,6 +155,12 @@ def test_other_forms_are_told_by_what_they_lack_and_what_they_have(
         check(scenes)
 
 
+def test_a_misspelt_box_format_is_told(scenes: Path) -> None:
+    for key in ("bbox_format", "boxformat", "Box_Format"):
+        assert f"has the key {key!r}" in told(written(scenes, {key: "xywh", "images": [entry()]}))
+    assert len(load_custom(written(scenes, {"info": {}, "year": 2026, "images": [entry()]}))) == 1
+
+
 def test_one_entry_without_its_lists_is_a_defect(scenes: Path) -> None:
     written(scenes, [entry(), {"file_name": "b.jpg", "objects": []}])
     assert kinds(scenes) == [("missing list", "image", -1)]

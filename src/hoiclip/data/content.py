@@ -184,6 +184,11 @@ def read_boxes(values: Sequence[Any], box_format: str = "xyxy") -> tuple[np.ndar
     return boxes, wrong
 
 
+def read_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as JSON has it, None where it is no size of an image."""
+    return (height, width) if all(is_int(x) and 0 < x < 2**31 for x in (height, width)) else None
+
+
 def is_number(value: Any) -> bool:
     """A float, or an integer that is one exactly."""
     return isinstance(value, float) or (is_int(value) and abs(value) < 2**53)

@@ -19,7 +19,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.categories import category_key
-from hoiclip.data.content import OUT_OF_RANGE, Defect, HoiaContent, is_int, read_boxes
+from hoiclip.data.content import OUT_OF_RANGE, Defect, HoiaContent, is_int, read_boxes, read_size
 from hoiclip.data.json_files import lacking, listed_keys
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
@@ -116,15 +116,8 @@ class _Reader:
             pairs.append(pair)
             hoi_ids.append(hoi)
         table = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
-        whole = isinstance(size, list) and len(size) == 2 and all(is_int(x) and x > 0 for x in size)
-        image = AnnotatedImage(
-            self.name,
-            table[:, :4],
-            table[:, 4],
-            np.array(pairs),
-            np.array(hoi_ids),
-            (size[1], size[0]) if whole else None,
-        )
+        height_width = read_size(size[1], size[0]) if isinstance(size, list) and len(size) == 2 else None
+        image = AnnotatedImage(self.name, table[:, :4], table[:, 4], np.array(pairs), np.array(hoi_ids), height_width)
         self.content.images.append(image)
 
     def _interaction(self, given: dict[str, Any], pair: int) -> int | None:

@@ -17,6 +17,7 @@ see ``custom.py``.
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.categories import category_key, ids_by_number_and_name
-from hoiclip.data.content import OUT_OF_RANGE, Defect, HoiaContent, accepted, is_int, read_boxes
+from hoiclip.data.content import OUT_OF_RANGE, Defect, HoiaContent, accepted, is_int, read_boxes, read_size
 from hoiclip.data.hicodet_json import is_hicodet_form, parse_hicodet_form
 from hoiclip.data.json_files import lacking, listed_keys, looks_like, parse_json, read_json_text
 from hoiclip.errors import HoiError
@@ -129,6 +130,9 @@ def parse_hoia(
     if is_hicodet_form(data):
         return parse_hicodet_form(data, vocabulary, path)
     if isinstance(data, dict) and isinstance(data.get("images"), list) and "annotations" not in data:
+        near = difflib.get_close_matches("box_format", map(str, data.keys() - {"box_format"}), n=1, cutoff=0.7)
+        if near:
+            raise HoiError(f"{path}: has the key {near[0]!r}; write 'box_format' for what boxes mean")
         box_format = box_format or data.get("box_format")
         data = data["images"]
     if not isinstance(data, list):
@@ -184,7 +188,6 @@ class _EntryReader:
             self.content.pair_positions[self.at] = positions
         unlisted = sum(hoi < 0 for hoi in hoi_ids)
         self.content.unlisted += unlisted
-        height, width = entry.get("height"), entry.get("width")
         self.content.images.append(
             AnnotatedImage(
                 file_name=self.file_name,
@@ -192,7 +195,7 @@ class _EntryReader:
                 object_ids=np.array(object_ids, dtype=np.int64),
                 pairs=np.array(pairs, dtype=np.int64),
                 hoi_ids=np.array(hoi_ids, dtype=np.int64),
-                size=(height, width) if is_int(height) and is_int(width) and min(height, width) > 0 else None,
+                size=read_size(entry.get("height"), entry.get("width")),
                 verb_ids=np.array(verb_ids, dtype=np.int64) if unlisted else None,
             )
         )
