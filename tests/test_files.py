@@ -76,3 +76,13 @@ def test_what_is_no_text_is_one_sentence(tmp_path: Path, data: bytes, words: str
             read_text(path, "a list of names")
         assert str(error.value).startswith(f"{path}: ")
         assert "\n" not in str(error.value)
+
+
+def test_packed_text_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * (8 << 20)))
+    assert len(read_text(tmp_path / "a.json.gz")) == 8 << 20
+    monkeypatch.setattr("hoiclip.files.SMALL_TEXT", 1 << 20)
+    with pytest.raises(HoiError, match="unpacks to more than 200 times its size"):
+        read_text(tmp_path / "a.json.gz")
+    with pytest.raises(HoiError, match="unpacks to more"), open_text(tmp_path / "a.json.gz") as file:
+        next(file)

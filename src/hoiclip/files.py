@@ -17,6 +17,8 @@ from typing import Any, TextIO
 from hoiclip.errors import HoiError, first_line
 
 ASSETS = Path(__file__).parent / "assets"  # label spaces, splits and the playground's weights
+MOST_TEXT = 200  # times its packed size; indented JSON reaches 40
+SMALL_TEXT = 256 << 20  # bytes that any packed text may have
 WRITING = ".writing-"  # how a folder's name begins until it is complete
 
 
@@ -104,11 +106,12 @@ def open_text(path: str | Path, what: str = "a text file") -> Iterator[TextIO]:
         what: the kind of file that is wanted, for the message.
 
     Raises:
-        HoiError: missing, a folder, unreadable, cut-off gzip, or no text; also while it is being read.
+        HoiError: missing, a folder, unreadable, cut-off gzip, one that unpacks to far more than its size,
+            or no text; also while it is being read.
     """
     try:
         with Path(path).open("rb") as file:
-            plain: Any = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            plain: Any = _BoundedGzip(path, file) if file.peek(2)[:2] == b"\x1f\x8b" else file
             encoding = json.detect_encoding(plain.peek(4)[:4])  # tells the UTFs apart, by mark or by zero bytes
             with io.TextIOWrapper(plain, encoding="utf-8-sig" if encoding == "utf-8" else encoding) as text:
                 yield text
@@ -122,6 +125,27 @@ def open_text(path: str | Path, what: str = "a text file") -> Iterator[TextIO]:
         raise HoiError(f"{path}: is not UTF-8 or UTF-16 text ({error.reason}); give {what} in UTF-8") from error
     except OSError as error:
         raise HoiError(f"{path}: cannot be read ({error.strerror or error}); give {what}") from error
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """A gzip file that does not fill the memory, however small it is."""
+
+    def __init__(self, path: str | Path, file: Any) -> None:
+        super().__init__(fileobj=file)
+        self.path = path
+        self.left = max(SMALL_TEXT, MOST_TEXT * os.fstat(file.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return b"".join(iter(self.read1, b"")) if size is None or size < 0 else self.read1(size)
+
+    def read1(self, size: int | None = -1) -> bytes:
+        data = super().read1(-1 if size is None else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise HoiError(
+                f"{self.path}: unpacks to more than {MOST_TEXT} times its size; unpack it yourself if it is meant"
+            )
+        return data
 
 
 def read_text(path: str | Path, what: str = "a text file") -> str:

@@ -188,6 +188,22 @@ def test_a_folder_with_one_file_for_everything_and_held_out_images(
     assert json.loads((tmp_path / "m.json").read_text())["images"] == 2
 
 
+def test_data_check_tells_other_forms_and_lists_boxes_that_are_no_pixels(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (entry, _) = json.loads((scenes / "test.json").read_text())
+    entry["annotations"][0]["bbox"] = [0.2, 0.1, 0.4, 0.6]
+    (scenes / "test.json").write_text(json.dumps([entry]))
+    assert main(["data", "check", str(scenes)]) == 0
+    assert "box in fractions of the image: 1\n" in capsys.readouterr().out
+    lists = {"box_annotations": entry.pop("annotations"), "hoi_annotations": entry.pop("hoi_annotation")}
+    (scenes / "test.json").write_text(json.dumps([entry | lists]))
+    assert main(["data", "check", str(scenes)]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert told.startswith(f"hoiclip: {scenes / 'test.json'}: every image lacks 'annotations' and 'hoi_annotation'")
+    assert told.count("\n") == 1
+
+
 def test_what_cannot_be_evaluated_is_one_sentence(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
