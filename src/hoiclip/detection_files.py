@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hoiclip.boxes import far_outside, in_fractions, reversed_corners
+from hoiclip.data.categories import word_key
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_path, open_text, write_text_atomic
@@ -114,7 +115,8 @@ def load_detections(
             without area, images of another size than annotated.
     """
     names = None if file_names is None else _ImageNames(file_names)
-    pairs = {(vocabulary.verbs[v], vocabulary.objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
+    verbs, objects = [word_key(v) for v in vocabulary.verbs], [word_key(o) for o in vocabulary.objects]
+    pairs = {(verbs[v], objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
     found: dict[str, Detections] = {}
     unusual: Counter[str] = Counter()
     with open_text(path, "a file of JSON lines") as lines:
@@ -318,19 +320,20 @@ def _interaction(
 ) -> int:
     """The interaction of a triplet by ``hoi_id``, which its names must not contradict, or by its names."""
     names = str(triplet.get("verb")), str(triplet.get("object"))
+    meant = pairs.get((word_key(names[0]), word_key(names[1])))
     hoi_id = triplet.get("hoi_id")
     if hoi_id is None:
-        if names not in pairs:
+        if meant is None:
             raise HoiError(
                 f"triplet {number}: vocabulary {vocabulary.name!r} has no interaction {names}; give a hoi_id"
             )
-        return pairs[names]
+        return meant
     if isinstance(hoi_id, bool) or not isinstance(hoi_id, int) or not 0 <= hoi_id < vocabulary.num_interactions:
         raise HoiError(
             f"triplet {number}: hoi_id {hoi_id!r} is not one of the {vocabulary.num_interactions} "
             f"interactions of {vocabulary.name!r}, counted from 0"
         )
-    if "verb" in triplet and "object" in triplet and pairs.get(names) != hoi_id:
+    if "verb" in triplet and "object" in triplet and meant != hoi_id:
         own = vocabulary.interaction_name(hoi_id)
         raise HoiError(f"triplet {number}: hoi_id {hoi_id} is {own!r}, not {names}; is it another vocabulary's?")
     return hoi_id

@@ -207,3 +207,11 @@ def test_ids_as_text_or_out_of_place(scenes: Path) -> None:
     assert "subject_id '0' of 2 boxes" in told(written(scenes, [text]))
     with pytest.raises(HoiError, match="subject_id '0'"):
         load_hoia(scenes / "train.json", scenes / "vocabulary.yaml")
+
+
+def test_names_agree_whatever_their_case_and_spaces(scenes: Path) -> None:
+    (scenes / "vocabulary.yaml").write_text("verbs: [sit on]\nobjects: [person, hot dog]\npairs: all\n")
+    boxes = [{"bbox": PERSON, "category_id": "Person"}, {"bbox": HORSE, "category_id": "Hot_Dog"}]
+    pair = {"subject_id": 0, "object_id": 1, "category_id": "Sit  on"}
+    (image,) = load_custom(written(scenes, [{"file_name": "a.jpg", "annotations": boxes, "hoi_annotation": [pair]}]))
+    assert (image.object_ids.tolist(), len(image.hoi_ids)) == ([0, 1], 1)

@@ -152,3 +152,12 @@ def test_rows_are_sorted_by_score_and_nothing_is_said_about_good_files(tmp_path:
         warnings.simplefilter("error")
         found = load_detections(written(tmp_path, image("a.jpg", GOOD | {"score": 0.1}, GOOD)), HICO)["a.jpg"]
     np.testing.assert_array_equal(found.scores, [0.9, 0.1])
+
+
+def test_words_agree_whatever_their_case_and_spaces(tmp_path: Path) -> None:
+    words = {"verb": "Sit On", "object": "kite", "hoi_id": None}
+    with pytest.raises(HoiError, match=r"no interaction \('Sit On', 'kite'\)"):
+        load_detections(written(tmp_path, image("a.jpg", GOOD | words)), HICO)
+    for verb, thing in (("Sit On", "Bench"), ("sit_on", "bench"), ("sit on", " bench ")):
+        path = written(tmp_path, image("a.jpg", GOOD | {"verb": verb, "object": thing, "hoi_id": None}))
+        assert [t.name for t in load_detections(path, HICO)["a.jpg"]] == ["sit on bench"]

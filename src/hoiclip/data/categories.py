@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,10 +16,15 @@ def ids_by_number_and_name(numbers: Iterable[int], names: Sequence[str]) -> dict
 
 
 def category_key(category: Any) -> int | str | None:
-    """Numbers as they are, also when a file writes them as text; names without regard to spaces."""
+    """Numbers as they are, also when a file writes them as text; names as :func:`word_key`."""
     if is_int(category):
         return category
     if not isinstance(category, str):
         return None
     category = category.strip()
-    return int(category) if category.isdecimal() and len(category) < 10 else category.replace(" ", "_")
+    return int(category) if category.isdecimal() and len(category) < 10 else word_key(category)
+
+
+def word_key(word: str) -> str:
+    """A name without regard to spaces, underscores, and upper or lower case."""
+    return re.sub(r"[\s_]+", "_", word.strip()).lower()
