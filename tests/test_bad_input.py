@@ -289,7 +289,7 @@ def test_a_bad_vocabulary_file(tmp_path: Path, photo: Path, refused: Callable, w
 def test_words_that_cannot_be_understood(tmp_path: Path, photo: Path, refused: Callable) -> None:
     assert "unknown vocabulary 'hiko'" in refused(photo, "--vocabulary", "hiko")
     missing = tmp_path / "none.yaml"
-    assert refused(photo, "--vocabulary", missing).startswith(f"{missing}: cannot be read")
+    assert refused(photo, "--vocabulary", missing).startswith(f"{missing}: no such file")
     assert "'ride' needs a verb and an object" in refused(photo, "--interactions", "ride")
     assert "no interaction" in refused(photo, "--interactions", " , ")
     assert "empty name" in refused(photo, "--verbs", "ride,,hold")

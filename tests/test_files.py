@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from hoiclip.errors import HoiError
-from hoiclip.files import atomic_folder, atomic_path, replace_folder, restore_folder, write_text_atomic
+from hoiclip.files import (
+    atomic_folder,
+    atomic_path,
+    open_text,
+    read_text,
+    replace_folder,
+    restore_folder,
+    write_text_atomic,
+)
 
 
 def power_fails(path: Path) -> None:
@@ -58,3 +67,41 @@ def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HoiError, match="cannot be written"):
         write_text_atomic(tmp_path / "file" / "below.txt", "x")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_text_is_read_whatever_the_editor_that_saved_it(tmp_path: Path, encoding: str, packed: bool) -> None:
+    data = "{größe:\r\n写真}\r\n".encode(encoding)
+    (tmp_path / "a.txt").write_bytes(gzip.compress(data) if packed else data)  # the name does not matter
+    assert read_text(tmp_path / "a.txt") == "{größe:\n写真}\n"
+    with open_text(tmp_path / "a.txt") as file:
+        assert list(file) == ["{größe:\n", "写真}\n"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"gr\xf6\xdfe", "not UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (gzip.compress(b"x" * 999)[:-9], "cut-off gzip"),
+        (b"\x1f\x8b\x08 broken", "gzip"),
+    ],
+)
+def test_what_is_no_text_is_one_sentence(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    for path, said in ((tmp_path / "a.txt", words), (tmp_path, "cannot be read"), (tmp_path / "no", "no such file")):
+        with pytest.raises(HoiError, match=said) as error:
+            read_text(path, "a list of names")
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+
+def test_packed_text_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * (8 << 20)))
+    assert len(read_text(tmp_path / "a.json.gz")) == 8 << 20
+    monkeypatch.setattr("hoiclip.files.SMALL_TEXT", 1 << 20)
+    with pytest.raises(HoiError, match="unpacks to more than 200 times its size"):
+        read_text(tmp_path / "a.json.gz")
+    with pytest.raises(HoiError, match="unpacks to more"), open_text(tmp_path / "a.json.gz") as file:
+        next(file)

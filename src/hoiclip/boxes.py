@@ -28,3 +28,47 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     area_b = (b[..., 2] - b[..., 0] + 1) * (b[..., 3] - b[..., 1] + 1)
     union = area_a + area_b - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+# --- boxes that cannot be meant --------------------------------------------------------------------
+
+
+def in_fractions(boxes: np.ndarray) -> np.ndarray:
+    """Which boxes are fractions of the image instead of pixels, whatever the order of their numbers.
+
+    Args:
+        boxes: (n, 4), in any box format.
+
+    Returns:
+        (n,) bool.  All four numbers are at most 1.5, and not all of them whole: no box of pixels is
+        that small, but for one in the first pixel of the image.  Boxes of zeros are none.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((np.abs(boxes) <= 1.5).all(axis=1) & (boxes != np.round(boxes)).any(axis=1))
+
+
+def reversed_corners(boxes: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
+    """(n,) bool: which xyxy boxes (n, 4) have x2 < x1 or y2 < y1 by more than a rounding error."""
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((boxes[:, 2:] < boxes[:, :2] - tolerance).any(axis=1))
+
+
+def far_outside(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which boxes are not boxes of an image of this size.
+
+    Args:
+        boxes: (n, 4) xyxy pixels.
+        size: (height, width).
+
+    Returns:
+        (n,) bool: more than a tenth of the image beside it, or a corner more than the whole image away.
+        Boxes that reach a little over the edge, as annotators and models make them, are none.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    extent = np.array([size[1], size[0]], dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        beside = (boxes[:, :2] > 1.1 * extent + 2) | (boxes[:, 2:] < -0.1 * extent - 2)
+        away = (boxes[:, 2:] > 2 * extent + 2) | (boxes[:, :2] < -extent - 2)
+    return np.asarray((beside | away).any(axis=1))

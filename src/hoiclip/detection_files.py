@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hoiclip.boxes import far_outside, in_fractions, reversed_corners
+from hoiclip.data.categories import word_key
 from hoiclip.detections import Detections
-from hoiclip.errors import HoiError
-from hoiclip.files import atomic_path, write_text_atomic
+from hoiclip.errors import HoiError, first_line
+from hoiclip.files import atomic_path, open_text, write_text_atomic
 from hoiclip.vocabulary import HoiVocabulary
+
+HIGHEST_SCORE = 10  # sums and products of a few probabilities stay below; percents and logits do not
 
 
 class DetectionWriter:
@@ -47,7 +53,7 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 self.done.add(json.loads(line)["file_name"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise HoiError(
                     f"{self.path}: line {number} is no result of hoiclip detect; use another --out"
                 ) from None
@@ -81,38 +87,87 @@ class DetectionWriter:
 
 
 def load_detections(
-    path: str | Path, vocabulary: HoiVocabulary, file_names: Iterable[str] | None = None
+    path: str | Path,
+    vocabulary: HoiVocabulary,
+    file_names: Iterable[str] | None = None,
+    *,
+    sizes: Mapping[str, tuple[int, int] | None] | None = None,
 ) -> dict[str, Detections]:
     """Read detections from JSON lines (plain or gzipped).
 
     Args:
         path: the file.
         vocabulary: what its ids and names mean.
-        file_names: the images there are; None accepts any name.
+        file_names: the images there are; None accepts any name.  A path that ends in exactly one of
+            them means that image, with ``/`` or ``\\``.
+        sizes: (height, width) of images by file name, as far as the annotations tell them.
 
     Returns:
         Detections by file name, float64, each sorted by score.
 
     Raises:
-        HoiError: the first thing wrong, with file and line: no JSON, a missing key, an id or name
-            outside the vocabulary, NaN in a box or score, an unknown or repeated file.
+        HoiError: the first thing wrong, with file, line and triplet: no JSON, a missing key, an id or name
+            outside the vocabulary, a box that is not x1 y1 x2 y2 in pixels of its image, NaN, a score
+            outside 0..10, an unknown, ambiguous or repeated file.
+
+    Warns:
+        UserWarning: what is merely unusual, with a count: single boxes smaller than a pixel, boxes
+            without area, images of another size than annotated.
     """
-    known = None if file_names is None else set(file_names)
-    pairs = {(vocabulary.verbs[v], vocabulary.objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
+    names = None if file_names is None else _ImageNames(file_names)
+    verbs, objects = [word_key(v) for v in vocabulary.verbs], [word_key(o) for o in vocabulary.objects]
+    pairs = {(verbs[v], objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
     found: dict[str, Detections] = {}
-    for number, line in _lines(Path(path)):
-        if not line.strip():
-            continue
-        try:
-            file_name, detections = _parse(line, vocabulary, pairs)
-            if known is not None and file_name not in known:
-                raise HoiError(f"the annotations do not contain {file_name!r}")
-            if file_name in found:
-                raise HoiError(f"{file_name!r} occurs a second time; give each image one line")
-        except HoiError as error:
-            raise HoiError(f"{path}: line {number}: {error}") from error
-        found[file_name] = detections
+    unusual: Counter[str] = Counter()
+    with open_text(path, "a file of JSON lines") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                file_name, detections = _parse(line, vocabulary, pairs)
+                file_name = file_name if names is None else names.find(file_name)
+                if file_name in found:
+                    raise HoiError(f"{file_name!r} occurs a second time; give each image one line")
+                annotated = (sizes or {}).get(file_name)
+                unusual.update(_unusual(detections, annotated))
+            except HoiError as error:
+                raise HoiError(f"{path}: line {number}: {error}") from error
+            found[file_name] = _sorted(detections)
+    for what, count in unusual.items():
+        warnings.warn(f"{path}: {count:,} {what}", stacklevel=2)
     return found
+
+
+class _ImageNames:
+    """The names of the annotated images, and what paths end in them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+        self.by_path: dict[str, list[str]] = {}
+        for name in sorted(self.names):
+            self.by_path.setdefault(_with_slashes(name), []).append(name)
+
+    def find(self, name: str) -> str:
+        """The annotated name that is meant.  Raises HoiError where it is none, or any of several."""
+        if name in self.names:
+            return name
+        parts = _with_slashes(name).split("/")
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        meant = [known for end in ends for known in self.by_path.get(end, ())]
+        if len(meant) > 1:
+            raise HoiError(
+                f"{name!r} ends in {len(meant)} annotated names, {meant[0]!r} and {meant[1]!r}; "
+                "name the image as the annotations do"
+            )
+        if not meant:
+            example = f" (they name {min(self.names)!r}, for example)" if self.names else ""
+            raise HoiError(f"the annotations do not contain {name!r}{example}")
+        return meant[0]
+
+
+def _with_slashes(name: str) -> str:
+    """One spelling of a path: slashes, and accents as one character, which macOS writes as two."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> None:
@@ -136,58 +191,128 @@ def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> N
 # --- one line --------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            yield from enumerate(file, 1)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise HoiError(f"{path}: cannot be read ({error}); give a file of JSON lines") from error
-
-
 def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], int]) -> tuple[str, Detections]:
-    """File name and detections of one line; the HoiErrors it raises name neither file nor line."""
+    """File name and detections of one line in its order; the HoiErrors it raises name neither file nor line."""
     try:
         data = json.loads(line)
     except json.JSONDecodeError as error:
-        raise HoiError(f"not valid JSON ({error.msg} at column {error.colno})") from error
+        whole = "; the file must hold one object per line, not one document" if line.strip() in ("[", "{") else ""
+        raise HoiError(f"not valid JSON ({error.msg} at column {error.colno}){whole}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
+        raise HoiError(f"not valid JSON ({first_line(error)})") from error
     if not isinstance(data, dict) or not isinstance(data.get("file_name"), str):
-        raise HoiError("an image needs the keys 'file_name' and 'triplets'")
+        raise HoiError(f"an image needs the keys 'file_name' and 'triplets'{_instead(data)}")
     triplets, size = data.get("triplets"), data.get("image_size")
     if not isinstance(triplets, list) or not all(isinstance(t, dict) for t in triplets):
-        raise HoiError("'triplets' must be a list, empty where nothing was found")
-    if size is not None and not (isinstance(size, list) and len(size) == 2):
-        raise HoiError("'image_size' must be [height, width] or null")
+        other = "" if "triplets" in data else _instead(data)
+        raise HoiError(f"'triplets' must be a list, empty where nothing was found{other}")
+    if size is not None and not (isinstance(size, list) and len(size) == 2 and all(map(_is_length, size))):
+        raise HoiError("'image_size' must be [height, width] in pixels, or null")
     try:
         human = np.array([t["human_box"] for t in triplets], dtype=np.float64).reshape(-1, 4)
         object_ = np.array([t["object_box"] for t in triplets], dtype=np.float64).reshape(-1, 4)
         scores = np.array([t["score"] for t in triplets], dtype=np.float64).reshape(-1)
         given = bool(triplets) and all("interaction_score" in t for t in triplets)
-        certain = np.array([t["interaction_score"] for t in triplets], dtype=np.float64) if given else None
+        certain = np.array([t["interaction_score"] if given else 0 for t in triplets], dtype=np.float64).reshape(-1)
     except KeyError as error:
         raise HoiError(f"a triplet lacks {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise HoiError("a box must be four numbers and a score one") from error
-    if not len(human) == len(object_) == len(scores) == len(triplets):
+    if not len(human) == len(object_) == len(scores) == len(certain) == len(triplets):
         raise HoiError("a box must be four numbers and a score one")
-    for what, values in (("human_box", human), ("object_box", object_), ("score", scores[:, None])):
+    size = tuple(size) if size else None
+    _refuse_impossible(human, object_, scores, certain, size)
+    probabilities = certain if given else None
+    ids = [_interaction(t, i, vocabulary, pairs) for i, t in enumerate(triplets)]
+    hoi_ids = np.array(ids, dtype=np.int64)
+    objects, verbs = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
+    return data["file_name"], Detections(
+        human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
+    )
+
+
+def _instead(data: Any) -> str:
+    """What a line holds that is no result of ours, for the end of a sentence."""
+    if isinstance(data, list):
+        return "; this line is a list: give one object per line"
+    if not isinstance(data, dict):
+        return ""
+    if "annotations" in data or "annotation" in data:
+        return "; this looks like annotations, not detections"
+    return f"; this line has {', '.join(map(repr, list(data)[:6])) or 'no key'}"
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _refuse_impossible(
+    human: np.ndarray,
+    object_: np.ndarray,
+    scores: np.ndarray,
+    certain: np.ndarray,
+    size: tuple[int, int] | None,
+) -> None:
+    """Raise HoiError for the first triplet with a number that cannot be meant."""
+    columns = [("score", scores[:, None]), ("interaction_score", certain[:, None])]
+    for what, values in (("human_box", human), ("object_box", object_), *columns):
         wrong = ~np.isfinite(values).all(axis=1)
         if wrong.any():
             raise HoiError(f"the {what} of triplet {int(wrong.argmax())} holds NaN or infinity")
-    ids = [_interaction(t, i, vocabulary, pairs) for i, t in enumerate(triplets)]
-    hoi_ids = np.array(ids, dtype=np.int64)
-    order = np.argsort(-scores, kind="stable")
-    hoi_ids = hoi_ids[order]
-    return data["file_name"], Detections(
-        human[order],
-        object_[order],
-        vocabulary.object_ids[hoi_ids],
-        vocabulary.verb_ids[hoi_ids],
-        hoi_ids,
-        scores[order],
-        vocabulary,
-        tuple(size) if size else None,
-        None if certain is None else certain[order],
-    )
+    for what, boxes in (("human_box", human), ("object_box", object_)):
+        small = in_fractions(boxes)
+        if 2 * small.sum() > boxes.any(axis=1).sum():  # a model's box may vanish in a corner, but not most of them
+            raise _wrong_box(what, boxes, small, "these are fractions of the image")
+        turned = reversed_corners(boxes)
+        if turned.any():
+            raise _wrong_box(what, boxes, turned, "here x2 < x1 or y2 < y1 (are they x y width height?)")
+        if size is not None and (outside := far_outside(boxes, size)).any():
+            raise _wrong_box(
+                what, boxes, outside, f"this one lies outside the image, {size[0]} high and {size[1]} wide"
+            )
+    for what, column in columns:
+        highest = HIGHEST_SCORE if what == "score" else 1
+        wrong = ((column < 0) | (column > highest + 1e-6))[:, 0]
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise HoiError(
+                f"the {what} of triplet {first} is {column[first, 0]:g}, not in 0..{highest}; "
+                "give probabilities, or products or sums of a few of them"
+            )
+
+
+def _wrong_box(what: str, boxes: np.ndarray, wrong: np.ndarray, reason: str) -> HoiError:
+    first = int(wrong.argmax())
+    return HoiError(f"the {what} of triplet {first} is {boxes[first].tolist()}; boxes are pixels x1 y1 x2 y2, {reason}")
+
+
+def _unusual(detections: Detections, annotated: tuple[int, int] | None) -> Counter[str]:
+    """What is unusual in one image, each with its count.
+
+    Raises:
+        HoiError: a box outside the annotated image.
+    """
+    counts: Counter[str] = Counter()
+    both = (("human_box", detections.human_boxes), ("object_box", detections.object_boxes))
+    if detections.image_size is None and annotated is not None:
+        for what, boxes in both:
+            if (outside := far_outside(boxes, annotated)).any():
+                reason = f"this one lies outside the image, {annotated[0]} high and {annotated[1]} wide"
+                raise _wrong_box(what, boxes, outside, reason)
+    elif annotated is not None and tuple(annotated) != tuple(detections.image_size or ()):
+        counts["images have another image_size than the annotations say; boxes are compared as they stand"] = 1
+    for _, boxes in both:
+        small = in_fractions(boxes)
+        flat = boxes.any(axis=1) & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # all zeros: no object
+        counts["boxes are smaller than a pixel and lie in the first one; are they fractions of the image?"] += int(
+            small.sum()
+        )
+        counts["boxes have no area"] += int((flat & ~small).sum())
+    return +counts
+
+
+def _sorted(detections: Detections) -> Detections:
+    return detections[np.argsort(-detections.scores, kind="stable")]
 
 
 def _interaction(
@@ -195,19 +320,20 @@ def _interaction(
 ) -> int:
     """The interaction of a triplet by ``hoi_id``, which its names must not contradict, or by its names."""
     names = str(triplet.get("verb")), str(triplet.get("object"))
+    meant = pairs.get((word_key(names[0]), word_key(names[1])))
     hoi_id = triplet.get("hoi_id")
     if hoi_id is None:
-        if names not in pairs:
+        if meant is None:
             raise HoiError(
                 f"triplet {number}: vocabulary {vocabulary.name!r} has no interaction {names}; give a hoi_id"
             )
-        return pairs[names]
+        return meant
     if isinstance(hoi_id, bool) or not isinstance(hoi_id, int) or not 0 <= hoi_id < vocabulary.num_interactions:
         raise HoiError(
             f"triplet {number}: hoi_id {hoi_id!r} is not one of the {vocabulary.num_interactions} "
             f"interactions of {vocabulary.name!r}, counted from 0"
         )
-    if "verb" in triplet and "object" in triplet and pairs.get(names) != hoi_id:
+    if "verb" in triplet and "object" in triplet and meant != hoi_id:
         own = vocabulary.interaction_name(hoi_id)
         raise HoiError(f"triplet {number}: hoi_id {hoi_id} is {own!r}, not {names}; is it another vocabulary's?")
     return hoi_id

@@ -1,18 +1,25 @@
-"""Write files so that a reader never sees half of one."""
+"""Read text whatever marks an editor left in it, and write files so that a reader never sees half of one."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, first_line
 
 ASSETS = Path(__file__).parent / "assets"  # label spaces, splits and the playground's weights
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
+MOST_TEXT = 200  # times its packed size; indented JSON reaches 40
+SMALL_TEXT = 256 << 20  # bytes that any packed text may have
 WRITING = ".writing-"  # how a folder's name begins until it is complete
 
 
@@ -97,3 +104,66 @@ def write_text_atomic(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, all of it or nothing.  Raises as :func:`atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_text(path: str | Path, what: str = "a text file") -> Iterator[TextIO]:
+    """Open any text file that a user may have written, for reading line by line.
+
+    UTF-8 with or without byte-order mark, UTF-16 and UTF-32, any line ends, plain or gzipped: the
+    content decides, not the name.  Lines end in ``\\n``.
+
+    Args:
+        path: the file.
+        what: the kind of file that is wanted, for the message.
+
+    Raises:
+        HoiError: missing, a folder, unreadable, cut-off gzip, one that unpacks to far more than its size,
+            or no text; also while it is being read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            plain: Any = _BoundedGzip(path, file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            encoding = json.detect_encoding(plain.peek(4)[:4])  # tells the UTFs apart, by mark or by zero bytes
+            with io.TextIOWrapper(plain, encoding="utf-8-sig" if encoding == "utf-8" else encoding) as text:
+                yield text
+    except FileNotFoundError as error:
+        raise HoiError(f"{path}: no such file; give {what}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise HoiError(
+            f"{path}: cannot be read, a damaged or cut-off gzip file ({first_line(error)}); download it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise HoiError(f"{path}: is not UTF-8 or UTF-16 text ({error.reason}); give {what} in UTF-8") from error
+    except OSError as error:
+        raise HoiError(f"{path}: cannot be read ({error.strerror or error}); give {what}") from error
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """A gzip file that does not fill the memory, however small it is."""
+
+    def __init__(self, path: str | Path, file: Any) -> None:
+        super().__init__(fileobj=file)
+        self.path = path
+        self.left = max(SMALL_TEXT, MOST_TEXT * os.fstat(file.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return b"".join(iter(self.read1, b"")) if size is None or size < 0 else self.read1(size)
+
+    def read1(self, size: int | None = -1) -> bytes:
+        data = super().read1(-1 if size is None else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise HoiError(
+                f"{self.path}: unpacks to more than {MOST_TEXT} times its size; unpack it yourself if it is meant"
+            )
+        return data
+
+
+def read_text(path: str | Path, what: str = "a text file") -> str:
+    """The whole text of a file; lines end in ``\\n``.  Raises as :func:`open_text`."""
+    with open_text(path, what) as file:
+        return file.read()

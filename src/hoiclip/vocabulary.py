@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 
 from hoiclip.errors import HoiError
-from hoiclip.files import ASSETS, write_text_atomic
+from hoiclip.files import ASSETS, read_text, write_text_atomic
 
 VOCABULARY_FILE = "vocabulary.json"
 NOTHING = "nothing"
@@ -111,11 +111,10 @@ class HoiVocabulary:
             HoiError: unreadable file, or a key, verb or object that does not fit.
         """
         path = Path(path)
+        text = read_text(path, "an existing vocabulary file")
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise HoiError(f"{path}: cannot be read ({error.strerror}); give an existing vocabulary file") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            data = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that is none
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise HoiError(f"{path}: line {line} is not valid YAML; see the guide for a vocabulary file") from error
         try:

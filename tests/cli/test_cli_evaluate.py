@@ -129,11 +129,101 @@ def test_a_model_is_evaluated_where_no_training_annotations_are(
     annotated: tuple[Path, list[AnnotatedImage]], tmp_path: Path
 ) -> None:
     _, images = annotated  # test_hico.json alone
-    (tmp_path / "test2015").mkdir()
     save_detections(tmp_path / "mine.jsonl", {image.file_name: found(image, 0.9) for image in images})
     command = ["evaluate", "hicodet", "--detections", str(tmp_path / "mine.jsonl"), "--data.root", str(tmp_path)]
     assert main([*command, "--out", str(tmp_path / "m.json")]) == 0
     assert json.loads((tmp_path / "m.json").read_text())["full"] == pytest.approx(1)
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Two images of your own: a person rides a horse in each; no training split, no image files."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    (folder / "vocabulary.yaml").write_text("verbs: [ride, hold]\nobjects: [person, horse]\npairs: all\n")
+    boxes = [{"bbox": HUMAN, "category_id": "person"}, {"bbox": OBJECT, "category_id": "horse"}]
+    ride = [{"subject_id": 0, "object_id": 1, "category_id": "ride"}]
+    entries = [{"file_name": f"{n}.jpg", "annotations": boxes, "hoi_annotation": ride} for n in ("a", "b")]
+    (folder / "test.json").write_text(json.dumps(entries))
+    return folder
+
+
+HUMAN, OBJECT = [30, 20, 50, 80], [15, 60, 90, 112]
+
+
+def lines_of(path: Path, *names: str, **change: object) -> str:
+    ride = {"human_box": HUMAN, "object_box": OBJECT, "verb": "ride", "object": "horse", "score": 0.9} | change
+    path.write_text("".join(json.dumps({"file_name": n, "triplets": [ride]}) + "\n" for n in names))
+    return str(path)
+
+
+@pytest.mark.parametrize("source", ["--annotations", "--data.root", "file"])
+@pytest.mark.parametrize("names", [["a.jpg", "b.jpg"], ["scenes/images/a.jpg", "scenes\\images\\b.jpg"]])
+def test_the_words_of_the_data_and_the_paths_of_detect_are_understood(
+    scenes: Path, tmp_path: Path, source: str, names: list[str]
+) -> None:
+    where = ["--annotations", str(scenes / "test.json")] if source == "file" else [source, str(scenes)]
+    mine = lines_of(tmp_path / "mine.jsonl", *names)
+    assert main(["evaluate", "custom", "--detections", mine, *where, "--out", str(tmp_path / "m.json")]) == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    assert figures["full"] == pytest.approx(1)
+    assert figures["results"]["official, default"]["full"] == pytest.approx(0.25)  # one of four classes
+    assert len(figures["classes"]) == 4
+
+
+@pytest.mark.parametrize("option", [[], ["--data.hold_out", "0.5"]])
+def test_a_folder_with_one_file_for_everything_and_held_out_images(
+    scenes: Path, tmp_path: Path, option: list[str]
+) -> None:
+    command = ["evaluate", "custom", "--data.root", str(scenes), "--out", str(tmp_path / "m.json"), *option]
+    mine = lines_of(tmp_path / "mine.jsonl", "a.jpg", "b.jpg")
+    assert main([*command, "--detections", mine]) == 0  # the test split, since there is no training split
+    (scenes / "test.json").rename(scenes / "annotations.json")
+    if option:
+        annotated = json.loads((scenes / "annotations.json").read_text())
+        (scenes / "train.json").write_text(json.dumps(annotated))
+        (scenes / "test.json").write_text(json.dumps(annotated))
+        command += ["--data.evaluation_split", "test"]  # named, so it is not the held-out half
+    assert main([*command, "--detections", mine]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["images"] == 2
+
+
+def test_data_check_tells_other_forms_and_lists_boxes_that_are_no_pixels(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (entry, _) = json.loads((scenes / "test.json").read_text())
+    entry["annotations"][0]["bbox"] = [0.2, 0.1, 0.4, 0.6]
+    (scenes / "test.json").write_text(json.dumps([entry]))
+    assert main(["data", "check", str(scenes)]) == 0
+    assert "box in fractions of the image: 1\n" in capsys.readouterr().out
+    lists = {"box_annotations": entry.pop("annotations"), "hoi_annotations": entry.pop("hoi_annotation")}
+    (scenes / "test.json").write_text(json.dumps([entry | lists]))
+    assert main(["data", "check", str(scenes)]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert told.startswith(f"hoiclip: {scenes / 'test.json'}: every image lacks 'annotations' and 'hoi_annotation'")
+    assert told.count("\n") == 1
+
+
+def test_what_cannot_be_evaluated_is_one_sentence(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, command = tmp_path / "mine.jsonl", ["evaluate", "custom", "--data.root", str(scenes), "--detections"]
+    complaints = []
+    for change in ({"human_box": [0.2, 0.1, 0.4, 0.6]}, {"verb": "fly"}):
+        lines_of(mine, "a.jpg", **change)
+        assert main([*command, str(mine)]) == BAD_INPUT
+        complaints.append(capsys.readouterr().err.strip())
+    mine.write_text("\n")
+    assert main([*command, str(mine)]) == BAD_INPUT
+    complaints.append(capsys.readouterr().err.strip())
+    lines_of(mine, "a.jpg")
+    (scenes / "test.json").rename(scenes / "train.json")
+    assert main([*command, str(mine)]) == BAD_INPUT
+    complaints.append(capsys.readouterr().err.strip())
+    for told, words in zip(complaints, ["line 1: the human_box of triplet 0", "no interaction ('fly', 'horse')",
+                                        "holds no detections", "it has train; name one"], strict=True):  # fmt: skip
+        assert words in told
+        assert "\n" not in told
 
 
 def test_both_scenarios_of_vcoco_are_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import stat
 import tarfile
@@ -13,7 +14,8 @@ import pytest
 from hico_release import empty, example, single, write_release
 
 from hoiclip.data import prepare_hicodet
-from hoiclip.data.download import download, unpack
+from hoiclip.data.download import download
+from hoiclip.data.unpacking import unpack
 from hoiclip.errors import HoiError
 
 DATA = bytes(range(256)) * 4000
@@ -43,7 +45,8 @@ class FileServer(BaseHTTPRequestHandler):
             self.send_response(200)
         if server.tag:
             self.send_header("ETag", server.tag)
-        self.send_header("Content-Length", str(len(data) - start))
+        if server.length is not None:
+            self.send_header("Content-Length", server.length.format(len(data) - start))
         self.end_headers()
         self.wfile.write(data[start : start + (server.cut or len(data))])
 
@@ -55,6 +58,7 @@ class FileServer(BaseHTTPRequestHandler):
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), FileServer) as server:
         server.data, server.tag, server.ranges, server.cut, server.log = DATA, '"v1"', True, None, []
+        server.length = "{}"
         server.url = f"http://127.0.0.1:{server.server_port}/data/hico%20det.tar?x=1"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -128,6 +132,48 @@ def test_wrong_addresses_are_told(server, tmp_path):
             download(url, tmp_path, progress=False)
     with pytest.raises(HoiError, match="cut off"):
         download("http://127.0.0.1:9/x.tar", tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "page", [b"\n<!DOCTYPE html><title>Log in</title>", b"\xef\xbb\xbf<html>", b"<!-- x --><html>"]
+)
+def test_a_web_page_in_place_of_the_file_is_not_kept(server, tmp_path, page):
+    server.data = page
+    with pytest.raises(HoiError, match=r"sends a web page, not hico det\.tar; open the address in a browser"):
+        fetch(server, tmp_path)
+    assert not (tmp_path / "hico det.tar").exists()
+    server.data = DATA
+    assert fetch(server, tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("length", ["lots", "", "-5", "9" * 5000, "½"])
+def test_odd_headers_do_not_matter(server, tmp_path, length):
+    server.length = length
+    assert fetch(server, tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1/a.tar",
+        "http://host:99999999/a.tar",
+        "http://host:port/a.tar",
+        "http://host/..",
+        "http://host/a%00.tar",
+        "http://host/C:%5Ca.tar",
+        f"http://host/{'a' * 300}.tar",
+        "http:///a.tar",
+    ],
+)
+def test_odd_addresses_are_one_sentence(tmp_path, url):
+    with pytest.raises(HoiError, match="no address of a file"):
+        download(url, tmp_path, progress=False)
+    assert names(tmp_path) == []
+
+
+def test_an_address_with_spaces_and_umlauts_is_spelled_out(server, tmp_path):
+    url = server.url.partition("/data")[0] + "/größe 1.tar"
+    assert download(url, tmp_path, progress=False).name == "größe 1.tar"
 
 
 # --- archives --------------------------------------------------------------------------------------
@@ -230,6 +276,82 @@ def test_missing_and_wrong_archives_are_told(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+def patched_zip(path, offset, value, method=zipfile.ZIP_DEFLATED):
+    """A zip whose member has other bytes at an offset of its local and central header."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.txt", b"hello " * 100)
+    data = bytearray(path.read_bytes())
+    for start, shift in ((data.index(b"PK\x03\x04"), 0), (data.index(b"PK\x01\x02"), 2)):
+        data[start + offset + shift : start + offset + shift + len(value)] = value
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [
+        (6, b"\x01\x00", r"is encrypted \('a\.txt'\); unpack it with its password"),
+        (8, b"\x09\x00", r"packed by method deflate64 \(9\)"),
+        (8, b"\x63\x00", r"packed by method AES \(99\)"),
+        (8, b"\x2a\x00", r"packed by method 42"),
+        (8, b"\x0e\x00", "damaged"),  # says LZMA, is not
+        (8, b"\x0c\x00", "damaged"),
+        (14, b"\xff\xff\xff\xff", "damaged"),  # checksum
+        (30, b"\xff", "damaged"),  # the local name differs from the central one
+        (22, b"\xff\xff\xff\x7f", "damaged"),  # size
+    ],
+)
+def test_zips_that_python_cannot_read_are_one_sentence_each(tmp_path, offset, value, words):
+    archive = patched_zip(tmp_path / "a.zip", offset, value)
+    with pytest.raises(HoiError, match=words) as error:
+        unpack(archive, tmp_path / "root", progress=False)
+    assert "\n" not in str(error.value)
+    assert names(tmp_path) == ["a.zip"]
+
+
+def test_zips_of_windows_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in (("hico\\", b""), ("hico\\b\\c.txt", b"22")):
+            info = zipfile.ZipInfo("x")
+            info.filename, info.create_system = name, 0
+            archive.writestr(info, content)
+    unpack(tmp_path / "a.zip", tmp_path / "root", progress=False)
+    assert (tmp_path / "root" / "hico" / "b" / "c.txt").read_bytes() == b"22"
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("what", ["one large", "many empty"])
+def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, what, monkeypatch):
+    monkeypatch.setattr("hoiclip.data.unpacking.ALWAYS_ALLOWED", 1 << 20)
+    members = [("a", bytes(100 << 20))] if what == "one large" else [(f"d/{i}", b"") for i in range(2500)]
+    if kind == "a.zip":
+        with zipfile.ZipFile(tmp_path / kind, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members:
+                archive.writestr(name, content)
+        if what == "many empty":
+            unpack(tmp_path / kind, tmp_path / "root", progress=False)  # a zip has a header for each
+            return
+    else:
+        tar_of(tmp_path / kind, *members)
+    if what == "many empty":
+        monkeypatch.setattr("hoiclip.data.unpacking.MOST_EXPANSION", 1)
+    with pytest.raises(HoiError, match="times its size; do not trust this archive"):
+        unpack(tmp_path / kind, tmp_path / "root", progress=False)
+    assert names(tmp_path) == [kind]
+
+
+def test_what_a_killed_run_left_is_removed_and_what_goes_on_stays(tmp_path):
+    from hoiclip.data.unpacking import _hold
+
+    for name in (".unpacking-dead", ".unpacking-alive", "mine"):
+        (tmp_path / "root" / name / "deep").mkdir(parents=True)
+    held = _hold(tmp_path / "root" / ".unpacking-alive")
+    assert held is not None
+    unpack(tar_of(tmp_path / "a.tar.gz", ("new", b"1")), tmp_path / "root", progress=False)
+    os.close(held)
+    assert names(tmp_path / "root") == [".unpacking-alive", "mine", "new"]
+
+
 # --- prepare hicodet -------------------------------------------------------------------------------
 
 
@@ -261,6 +383,16 @@ def test_prepare_downloads_continues_and_unpacks(release, server, tmp_path):
     server.cut = None
     assert prepare_hicodet(tmp_path / "root", **options).defects == 0
     assert server.log[1] == 5000
+
+
+def test_a_damaged_download_is_removed_so_that_the_next_try_is_a_new_one(release, server, tmp_path):
+    good = release.read_bytes()
+    server.data, server.length = good[: len(good) // 2], None  # a cut body, and nobody says how long it should be
+    server.url = server.url.replace("hico%20det.tar", release.name)
+    with pytest.raises(HoiError, match=r"damaged or cut-off.*it was removed, so the same command begins anew"):
+        prepare_hicodet(tmp_path / "root", url=server.url)
+    server.data = good
+    assert prepare_hicodet(tmp_path / "root", url=server.url).defects == 0
 
 
 def test_prepare_without_anything_says_what_it_needs(tmp_path):

@@ -120,8 +120,8 @@ def test_annotation_ids_that_coco_does_not_know_are_named(root, coco, actions):
         (lambda action: action["label"].pop(), "different lengths"),
         (lambda action: action["role_object_id"].pop(), "different lengths"),
         (lambda action: action.update(action_name="juggle"), "juggle"),
-        (lambda action: action.update(image_id=3), "does not have the structure"),
-        (lambda action: action.update(image_id=[[]] * len(action["label"])), "does not have the structure"),
+        (lambda action: action.update(image_id=3), "not a list of whole numbers"),
+        (lambda action: action.update(image_id=[[]] * len(action["label"])), "not a whole number"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(coco, actions, change, words):

@@ -72,7 +72,7 @@ def test_list_file_chooses_images_and_names_the_line_of_an_unknown_one(images, t
     path.write_text("042.jpg\nnope.jpg\n")
     with pytest.raises(HoiError, match=r"line 2: .*nope\.jpg"):
         listed(images, path)
-    with pytest.raises(HoiError, match="cannot be read"):
+    with pytest.raises(HoiError, match="no such file"):
         listed(images, tmp_path / "nowhere.txt")
 
 

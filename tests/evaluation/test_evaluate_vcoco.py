@@ -278,8 +278,14 @@ def test_bad_input(synthetic, vocabulary, tmp_path):
 
 def test_nothing_detected(synthetic, vocabulary):
     truth = synthetic[3]
-    result = evaluate_vcoco({}, truth)
+    nothing = {truth[0].file_name: Detections.empty(vocabulary)}
+    result = evaluate_vcoco(nothing, truth)
     assert result.mean == result.agent == 0
-    assert result.num_images_without_detections == len(truth)
-    assert evaluate_vcoco({truth[0].file_name: Detections.empty(vocabulary)}, truth).mean == 0
-    assert evaluate_vcoco_pairwise({}, truth).mean == 0
+    assert result.num_images_without_detections == len(truth) - 1
+    assert evaluate_vcoco_pairwise(nothing, truth).mean == 0
+    assert VcocoEvaluator(truth).result().mean == 0
+    for evaluate in (evaluate_vcoco, evaluate_vcoco_pairwise, evaluate_vcoco_records):
+        with pytest.raises(HoiError, match="no detections to evaluate"):
+            evaluate({}, truth)
+    with pytest.raises(HoiError, match="no detections to evaluate"):
+        evaluate_vcoco([], truth)

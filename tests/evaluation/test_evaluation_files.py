@@ -102,7 +102,7 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(HoiError, match="cannot be read"):
+    with pytest.raises(HoiError, match="no such file"):
         load_detections(tmp_path / "none.jsonl", HoiVocabulary.from_name("hico"))
     (tmp_path / "cut.jsonl.gz").write_bytes(b"\x1f\x8b\x08 broken")
     with pytest.raises(HoiError, match="cannot be read"):
@@ -128,6 +128,9 @@ def test_matlab_files(tmp_path, twenty):
             np.testing.assert_array_equal(rows[:, 8], found.scores)
             total += len(rows)
     assert total == sum(len(d) for d in detections.values())
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_hicodet_matlab(detections, tmp_path / "again", names)  # no time of day in it
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == first
     with pytest.raises(HoiError, match="not among the images"):
         write_hicodet_matlab(detections, tmp_path, names[1:])
     with pytest.raises(HoiError, match="no detections"):
@@ -177,7 +180,7 @@ def test_tables(twenty, tmp_path):
     assert len(data["classes"]) == 600
     folder = GOLDEN / "vcoco_synth"
     truth = load_vcoco_ground_truth(folder / "vcoco.json.gz", folder / "coco.json.gz")
-    nothing = evaluate_vcoco({}, truth, 2)
+    nothing = evaluate_vcoco({truth[0].file_name: Detections.empty(HoiVocabulary.from_name("vcoco"))}, truth, 2)
     assert render_table(nothing).splitlines()[1].split() == ["0.00"] * 3
     write_results(tmp_path / "vcoco.json", nothing)
     assert json.loads((tmp_path / "vcoco.json").read_text())["scenario"] == 2

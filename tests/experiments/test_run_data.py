@@ -74,7 +74,8 @@ def test_training_merges_near_copies_and_drops_images_without_pairs(release: Pat
 def test_evaluation_is_never_merged_and_keeps_images_without_pairs(release: Path) -> None:
     data = open_run_data(experiment(release))
     assert data.evaluation is not None
-    for samples, truth in (data.evaluation, open_evaluation_data(experiment(release))):
+    alone = open_evaluation_data(experiment(release))
+    for samples, truth in (data.evaluation, (alone.open_samples(), alone.annotations)):
         assert len(samples) == len(truth) == 3
         assert truth[0].pairs.tolist() == [[0, 1], [2, 3]]
         assert len(truth[1].pairs) == 0
@@ -92,8 +93,7 @@ def test_images_held_out_for_evaluation_are_not_merged_either(release: Path) -> 
     assert len(annotations) == 2
     assert data.file.images == 2
     alone = open_evaluation_data(held)
-    assert alone is not None
-    assert [image.file_name for image in alone[1]] == [image.file_name for image in annotations]
+    assert [image.file_name for image in alone.annotations] == [image.file_name for image in annotations]
 
 
 def test_null_keeps_the_official_boxes_apart_and_a_bad_threshold_is_one_sentence(release: Path) -> None:

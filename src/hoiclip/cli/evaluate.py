@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     from hoiclip.evaluation import render_table, write_results
     from hoiclip.evaluation.runner import evaluate_detections
     from hoiclip.experiments import load_experiment
-    from hoiclip.vocabulary import HoiVocabulary
 
     quiet_libraries()
     experiment = load_experiment(args.config, args.options)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
     if args.detections:
-        counts = _training_instances(args, HoiVocabulary.coerce(experiment.vocabulary or "hico"))
+        counts = partial(_training_instances, args)
         results = evaluate_detections(experiment, args.detections, args.annotations, training_instances=counts)
     else:
         results = _evaluate_model(experiment, args)
@@ -81,10 +81,9 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     from hoiclip.evaluation import save_detections, write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
     from hoiclip.inference.detector import load
-    from hoiclip.vocabulary import HoiVocabulary
 
     detector = load(args.model, device=args.device, backend=args.backend, precision=args.precision)
-    counts = _training_instances(args, HoiVocabulary.coerce(experiment.vocabulary or detector.vocabulary))
+    counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
     found: dict[str, Detections] = {}

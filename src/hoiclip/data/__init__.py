@@ -6,10 +6,11 @@ from hoiclip.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from hoiclip.data.annotations import AnnotatedImage
+    from hoiclip.data.content import Defect
     from hoiclip.data.custom import load_custom
     from hoiclip.data.dataset import Dataset, open_dataset, people_of
     from hoiclip.data.hicodet import load_hicodet
-    from hoiclip.data.hoia import Defect, load_hoia, save_hoia
+    from hoiclip.data.hoia import load_hoia, save_hoia
     from hoiclip.data.near_copies import merge_near_copies
     from hoiclip.data.prepare import prepare_hicodet
     from hoiclip.data.samples import ImageFolder
@@ -55,10 +56,11 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
         __name__,
         {
             "hoiclip.data.annotations": ("AnnotatedImage",),
+            "hoiclip.data.content": ("Defect",),
             "hoiclip.data.custom": ("load_custom",),
             "hoiclip.data.dataset": ("Dataset", "open_dataset", "people_of"),
             "hoiclip.data.hicodet": ("load_hicodet",),
-            "hoiclip.data.hoia": ("Defect", "load_hoia", "save_hoia"),
+            "hoiclip.data.hoia": ("load_hoia", "save_hoia"),
             "hoiclip.data.near_copies": ("merge_near_copies",),
             "hoiclip.data.prepare": ("prepare_hicodet",),
             "hoiclip.data.samples": ("ImageFolder",),

@@ -15,9 +15,11 @@ from typing import Any
 from PIL import Image
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.custom import find_custom
-from hoiclip.data.hicodet import MAT_FILE, find_hicodet, read_anno_bbox
-from hoiclip.data.hoia import HoiaContent, accepted, parse_hoia, parse_json, read_json_text, without_out_of_range
+from hoiclip.data.content import HoiaContent, accepted, without_out_of_range
+from hoiclip.data.custom import VOCABULARY_FILES, find_custom
+from hoiclip.data.hicodet import INSTANCES, MAT_FILE, find_hicodet, read_anno_bbox
+from hoiclip.data.hoia import parse_hoia
+from hoiclip.data.json_files import parse_json, read_json_text
 from hoiclip.data.layout import DatasetLayout
 from hoiclip.data.samples import ImageFolder
 from hoiclip.data.vcoco import OFFICIAL_FILES, find_vcoco, official_parts, read_official
@@ -80,8 +82,9 @@ class Dataset:
         return parse_hoia(parse_json(text, path), self.vocabulary, path, box_format=self.box_format), text
 
     def in_json_form(self, split: str) -> bool:
-        """Whether a split is read from the JSON form, not from a release of the dataset's authors."""
-        return not self._official(self.files.source(split))
+        """Whether a split is read from the JSON form, not from a release of the dataset's authors or its copy."""
+        path = self.files.source(split)
+        return not self._official(path) and path.name.removesuffix(".gz") not in INSTANCES.values()
 
     def _official(self, path: Path) -> bool:
         """Whether this is a release of the dataset's authors, not the JSON form."""
@@ -146,7 +149,7 @@ def open_dataset(
     Args:
         source: folder, ``.json[.gz]`` in the JSON form, or ``anno_bbox.mat``.
         kind: ``"hicodet"``, ``"vcoco"`` or ``"custom"``; None finds out.
-        vocabulary: instead of the dataset's own; single files are read as HICO-DET without it.
+        vocabulary: instead of the dataset's own; a single file's own is a vocabulary.yaml beside it, else HICO-DET's.
         images: image folder, instead of the one found beside the annotations.
         box_format: ``"xyxy"`` or ``"xywh"`` for the JSON form; None takes what the file says.
 
@@ -165,12 +168,14 @@ def open_dataset(
 
 
 def _single_file(path: Path, vocabulary: HoiVocabulary | str | Path | None) -> DatasetLayout:
-    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else "hico")
+    beside = [path.with_name(name) for name in VOCABULARY_FILES if path.name != MAT_FILE]
+    usual = next((file for file in beside if file.is_file()), "hico")
+    own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else usual)
     kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
     if path.name == MAT_FILE:
         return DatasetLayout(kind, path, own, {"train": path, "test": path})
     name = path.name.removesuffix(".gz").removesuffix(".json")
-    words = name.replace("-", "_").split("_")
+    words = [word.rstrip("0123456789") for word in name.replace("-", "_").split("_")]
     split = next((s for s in ("trainval", "train", "val", "validation", "test") if s in words), name)
     split = "train" if (kind, split) == ("hicodet", "trainval") else split
     return DatasetLayout(kind, path, own, {split: path})

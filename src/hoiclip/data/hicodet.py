@@ -17,7 +17,8 @@ import numpy as np
 import scipy.io
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.hoia import MENDED, OUT_OF_RANGE, Defect, HoiaContent, accepted, load_hoia
+from hoiclip.data.content import MENDED, OUT_OF_RANGE, Defect, HoiaContent, accepted
+from hoiclip.data.hoia import load_hoia
 from hoiclip.data.layout import DatasetLayout, existing_folder, find_files, find_folders
 from hoiclip.errors import HoiError, first_line
 from hoiclip.vocabulary import HoiVocabulary
@@ -28,19 +29,20 @@ JSON_FILES = {
     "train": ("trainval_hico.json", "hico_train_hoia.json"),
     "test": ("test_hico.json", "hico_test_hoia.json"),
 }
+INSTANCES = {split: f"instances_{split}2015.json" for split in SPLITS}  # hicodet's form
 IMAGE_FOLDERS = {"train": "train2015", "test": "test2015"}
 
 
 def find_hicodet(root: str | Path) -> DatasetLayout:
-    """Look for HICO-DET at or below ``root``: the JSON form where there is one, else ``anno_bbox.mat``.
+    """Look for HICO-DET at or below ``root``: the JSON form, else ``anno_bbox.mat``, else hicodet's instances.
 
     Raises:
         HoiError: no such folder, or neither form in it.
     """
     root = existing_folder(root)
-    files = find_files(root, {MAT_FILE, *chain.from_iterable(JSON_FILES.values())})
+    files = find_files(root, {MAT_FILE, *INSTANCES.values(), *chain.from_iterable(JSON_FILES.values())})
     annotations = {
-        split: next((files[name] for name in (*names, MAT_FILE) if name in files), None)
+        split: next((files[name] for name in (*names, MAT_FILE, INSTANCES[split]) if name in files), None)
         for split, names in JSON_FILES.items()
     }
     if not any(annotations.values()):
@@ -113,6 +115,11 @@ def _refuse_cut_off(path: Path) -> None:
     """A Matlab 5 file tells the length of each variable, so a missing end shows even behind the last one read."""
     with path.open("rb") as file:
         header, total = file.read(128), path.stat().st_size
+        if header.startswith((b"MATLAB 7.3", b"\x89HDF\r\n")):
+            raise HoiError(
+                f"{path}: is a Matlab 7.3 file (HDF5), which is not read; save it in Matlab with `save(..., '-v7')`, "
+                "or give the file of the HICO-DET release"
+            )
         order: Literal["little", "big"] = "big" if header[126:] == b"MI" else "little"
         position = 128
         while position < total:

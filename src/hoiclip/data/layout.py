@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
@@ -44,11 +44,19 @@ class DatasetLayout:
         return self.annotations[split]
 
     def image(self, split: str, file_name: str) -> Path | None:
-        """The path of an image, None where it is missing."""
+        """The path of an image, None where it is missing or its name leads out of the folder."""
+        if leaves_folder(file_name):
+            return None
         for folder in self.images.get(split, ()):
             if (folder / file_name).is_file():
                 return folder / file_name
         return None
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether a file name leads out of the folder it is relative to: absolute, a drive, or with ``..``."""
+    path = PureWindowsPath(file_name)  # knows both kinds of slashes
+    return bool(path.anchor) or ".." in path.parts or "\0" in file_name
 
 
 def existing_folder(root: str | Path) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hoiclip.data.download import download, unpack
+from hoiclip.data.download import download
 from hoiclip.data.hicodet import find_hicodet
+from hoiclip.data.unpacking import DamagedArchive, unpack
 from hoiclip.data.validation import CheckReport, check
 from hoiclip.errors import HoiError
 
@@ -28,7 +29,8 @@ def prepare_hicodet(
     Raises:
         HoiError: nothing to prepare from, a failed or wrong download, an archive that is damaged or
             wants to write outside ``root``, or no HICO-DET inside.  Nothing half-written stays, save
-            the ``.part`` file of a download that can be continued.
+            the ``.part`` file of a download that can be continued; a downloaded archive that turns out
+            to be damaged is removed.
     """
     root = Path(root)
     if not _there(root):
@@ -36,7 +38,13 @@ def prepare_hicodet(
             archive, sha256 = download(url, root, sha256=sha256), None
         if archive is None:
             raise HoiError(f"{root}: holds no HICO-DET yet; give --archive FILE or --url URL of the release")
-        unpack(archive, root, sha256=sha256)
+        try:
+            unpack(archive, root, sha256=sha256)
+        except DamagedArchive as error:
+            if url is None:
+                raise
+            Path(archive).unlink(missing_ok=True)
+            raise HoiError(f"{error}: it was removed, so the same command begins anew") from error
     return check(find_hicodet(root).root)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.transforms import keep_boxes
 from hoiclip.errors import HoiError
+from hoiclip.files import read_text
 from hoiclip.vocabulary import HoiVocabulary
 
 MAX_BOXES = 64  # as many as the published model has queries; a run takes its own number
@@ -69,10 +70,7 @@ def listed(images: Sequence[AnnotatedImage], path: str | Path) -> list[Annotated
     Raises:
         HoiError: unreadable list, or a name that is not in the dataset.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HoiError(f"{path}: cannot be read ({error}); give a text file with one image name per line") from error
+    lines = read_text(path, "a text file with one image name per line").splitlines()
     names = {line.split("#")[0].strip(): number for number, line in reversed(list(enumerate(lines, 1)))}
     names.pop("", None)
     unknown = set(names) - {image.file_name for image in images}

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hoiclip.boxes import in_fractions, reversed_corners
 from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.content import IN_FRACTIONS, NOT_FOUR_NUMBERS, OUT_OF_RANGE, REVERSED, Defect, HoiaContent, leaving
 from hoiclip.data.dataset import Dataset, open_dataset
-from hoiclip.data.hoia import OUT_OF_RANGE, Defect, HoiaContent
-from hoiclip.data.layout import DatasetLayout
+from hoiclip.data.layout import DatasetLayout, leaves_folder
 from hoiclip.errors import HoiError
 from hoiclip.files import write_text_atomic
 from hoiclip.images import decoded_frames
@@ -225,6 +226,9 @@ def _examine(files: DatasetLayout, split: str, content: HoiaContent) -> list[Def
         if names[image.file_name] > 1:
             detail = f"{names[image.file_name]} entries have this name"
             defects.append(Defect("image listed twice", image.file_name, at, "image", -1, detail))
+        if leaves_folder(image.file_name):
+            defects.append(leaving(at, image))
+            continue
         size, complaint = _image_size(files, split, image)
         if complaint:
             defects.append(Defect(complaint[0], image.file_name, at, "image", -1, complaint[1]))
@@ -283,9 +287,12 @@ def _box_defects(
         return []
     boxes = image.boxes
     bad = ~np.isfinite(boxes).all(axis=1)
-    defects = found("box is not four numbers", bad, "{box}")
+    defects = found(NOT_FOUR_NUMBERS, bad, "{box}")
+    small, turned = in_fractions(boxes), reversed_corners(boxes)
+    defects += found(IN_FRACTIONS, small, "{box} is not in pixels")
+    defects += found(REVERSED, turned & ~small, "{box} as x1, y1, x2, y2")
     with np.errstate(invalid="ignore"):
-        flat = ~bad & ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
+        flat = ~bad & ~small & ~turned & ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
         defects += found("zero-area box", flat, "{box} has no area")
         if size is not None:
             height, width = size

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.hoia import HoiaContent, accepted, load_hoia, parse_json, read_json_text
+from hoiclip.data.content import HoiaContent, accepted
+from hoiclip.data.hoia import load_hoia
+from hoiclip.data.json_files import looks_like, parse_json, read_json_text
 from hoiclip.data.layout import DatasetLayout, existing_folder, find_files, find_folders
 from hoiclip.data.vcoco_ground_truth import labelled_images, parse_vcoco, read_ids
 from hoiclip.errors import HoiError
@@ -30,6 +32,7 @@ SPLITS = ("trainval", "train", "val", "test")
 OFFICIAL_FILES = {split: f"vcoco_{split}.json" for split in SPLITS}
 JSON_FILES = {split: f"{split}_vcoco.json" for split in SPLITS}
 ID_FILES = {split: f"vcoco_{split}.ids" for split in SPLITS}
+COCO_2017 = ("instances_train2017.json", "instances_val2017.json")  # other splits and file names: told apart
 INSTANCES = ("instances_vcoco_all_2014.json", "instances_train2014.json", "instances_val2014.json")
 IMAGE_FOLDERS = ("train2014", "val2014")
 
@@ -41,7 +44,7 @@ def find_vcoco(root: str | Path) -> DatasetLayout:
         HoiError: no such folder, or the files named above are not all there.
     """
     root = existing_folder(root)
-    wanted = {*OFFICIAL_FILES.values(), *JSON_FILES.values(), *ID_FILES.values(), *INSTANCES}
+    wanted = {*OFFICIAL_FILES.values(), *JSON_FILES.values(), *ID_FILES.values(), *INSTANCES, *COCO_2017}
     files = find_files(root, wanted)
     official = {split: files[name] for split, name in OFFICIAL_FILES.items() if name in files}
     hoia = {split: files[name] for split, name in JSON_FILES.items() if name in files}
@@ -49,7 +52,11 @@ def find_vcoco(root: str | Path) -> DatasetLayout:
     instances = [files[extract]] if extract in files else [files[name] for name in whole if name in files]
     if not hoia and not (official and instances):
         missing = "COCO's instances_train2014.json and instances_val2014.json" if official else "vcoco_trainval.json"
-        raise HoiError(f"{root}: no V-COCO here, {missing} not found; docs/data.md lists the files and their sources")
+        other = next((files[name] for name in COCO_2017 if name in files), None) if official else None
+        instead = f", only {other.name}: V-COCO names the images of COCO 2014" if other is not None else ""
+        raise HoiError(
+            f"{root}: no V-COCO here, {missing} not found{instead}; docs/data.md lists the files and their sources"
+        )
     folders = find_folders(root, set(IMAGE_FOLDERS))
     images = tuple(folders[name] for name in IMAGE_FOLDERS if name in folders)
     annotations = {**hoia, **(official if instances else {})}
@@ -159,5 +166,5 @@ def join_vcoco(
 def _json(path: Path, kind: type, what: str) -> Any:
     data = parse_json(read_json_text(path), path)
     if not isinstance(data, kind):
-        raise HoiError(f"{path}: is not {what}; give the file of the official release")
+        raise HoiError(f"{path}: is not {what}{looks_like(data)}; give the file of the official release")
     return data

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.hoia import Defect, parse_json, read_json_text
+from hoiclip.data.content import Defect, is_int
+from hoiclip.data.json_files import listed_keys, parse_json, read_json_text
 from hoiclip.errors import HoiError
-from hoiclip.files import ASSETS
+from hoiclip.files import ASSETS, read_text
 from hoiclip.vocabulary import HoiVocabulary
 
 PERSON = 0  # object id of people in COCO's 80 classes
@@ -207,26 +208,44 @@ def labelled_images(actions: Sequence[Any], path: str | Path) -> list[int]:
         HoiError: if these are no such lists.
     """
     try:
-        return sorted({int(number) for action in actions for number in action["image_id"]})
+        return sorted({n for action in actions for n in whole_numbers(action["image_id"], "image_id")})
+    except HoiError as error:
+        raise HoiError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise HoiError(f"{path}: is not the official V-COCO lists ({error!r}); download it again") from error
+
+
+def whole_numbers(values: Any, what: str) -> list[int]:
+    """A list of whole numbers as integers.
+
+    Raises:
+        HoiError: no list, or one of its values is text, a fraction or something else.
+    """
+    if not isinstance(values, list | tuple | np.ndarray):
+        raise HoiError(f"{what} is {str(values)[:40]!r}, not a list of whole numbers")
+    for i, value in enumerate(values):
+        if not isinstance(value, int | np.integer | float) or isinstance(value, bool) or value != value // 1:
+            raise HoiError(f"{what}: entry {i} is {str(value)[:40]!r}, not a whole number")
+    return [int(value) for value in values]
 
 
 def read_ids(path: str | Path) -> list[int]:
     """COCO image ids, one per line.
 
     Raises:
-        HoiError: unreadable, or a line that is no number.
+        HoiError: unreadable, a line that is no number, or a number that comes again.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HoiError(f"{path}: cannot be read ({error}); give a list of COCO image ids") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.strip().isdecimal():
-            raise HoiError(f"{path}: line {number} is no image id: {line!r}; one number per line")
-    return [int(line) for line in lines if line.strip()]
+    numbers: dict[int, int] = {}
+    for row, line in enumerate(read_text(path, "a list of COCO image ids").splitlines(), 1):
+        word = line.strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdecimal() and len(word) < 20):
+            raise HoiError(f"{path}: line {row} is no image id: {word[:40]!r}; one number per line")
+        if int(word) in numbers:
+            raise HoiError(f"{path}: line {row} has image id {word} again, as line {numbers[int(word)]}; remove one")
+        numbers[int(word)] = row
+    return list(numbers)
 
 
 # --- official lists + COCO boxes -> images ---------------------------------------------------------
@@ -307,19 +326,28 @@ def parse_vcoco(
 
 
 def _open_images(coco: dict[str, Any], ids: Iterable[int] | None, defects: list[Defect]) -> dict[int, _Open]:
-    known = {image["id"]: image for image in coco["images"]}
+    if not isinstance(coco, dict) or not all(isinstance(coco.get(key), list) for key in ("images", "annotations")):
+        raise HoiError(f"the COCO instances need the lists 'images' and 'annotations'; there is {listed_keys(coco)}")
+    known = dict(zip(whole_numbers([i["id"] for i in coco["images"]], "COCO's image ids"), coco["images"], strict=True))
     images: dict[int, _Open] = {}
     for number in known if ids is None else ids:
         if number not in known:
             raise HoiError(f"image {number} is not in the COCO instances; give those of both train2014 and val2014")
         image = known[number]
+        if not isinstance(image["file_name"], str):
+            raise HoiError(f"image {number} of the COCO instances has the file_name {image['file_name']!r}")
         size = int(image["height"]), int(image["width"])
         images[number] = _Open(image["file_name"], size, number, len(images))
     objects = {category: i for i, category in enumerate(HoiVocabulary.from_name("vcoco").category_ids)}
     for annotation in coco["annotations"]:
+        if not is_int(annotation["image_id"]) or not is_int(annotation["id"]):
+            ids_of = {key: annotation[key] for key in ("id", "image_id")}
+            raise HoiError(f"an annotation of the COCO instances has {ids_of}, not whole numbers")
         opened = images.get(annotation["image_id"])
         if opened is None:
             continue
+        if annotation["id"] in opened.rows:
+            raise HoiError(f"annotation {annotation['id']} comes twice in the COCO instances; is one file there twice?")
         x, y, w, h = (float(v) for v in annotation["bbox"])
         row = len(opened.boxes)
         opened.rows[annotation["id"]] = row
@@ -339,20 +367,23 @@ def _add_action(entry: dict[str, Any], images: dict[int, _Open], defects: list[D
     name, roles = entry["action_name"], tuple(entry["role_name"][1:])  # the first role is the agent
     if name not in ACTION_INDEX or roles != ACTIONS[ACTION_INDEX[name]].roles:
         raise HoiError(f"{name!r} with the roles {entry['role_name']} is no action of V-COCO")
-    count, flat = len(entry["ann_id"]), _flat(entry["role_object_id"])
-    if not len(entry["image_id"]) == len(entry["label"]) == count or len(flat) != count * (len(roles) + 1):
+    numbers, people, labels = (whole_numbers(entry[k], f"{name}: {k}") for k in ("image_id", "ann_id", "label"))
+    count, flat = len(people), whole_numbers(_flat(entry["role_object_id"]), f"{name}: role_object_id")
+    if not len(numbers) == len(labels) == count or len(flat) != count * (len(roles) + 1):
         raise HoiError(f"the lists of action {name!r} have different lengths")
+    if not set(labels) <= {0, 1}:
+        raise HoiError(f"{name}: label {max(labels, key=lambda n: n not in (0, 1))} is neither 0 nor 1")
     for i in range(count):
-        image = images.get(entry["image_id"][i])
+        image = images.get(numbers[i])
         if image is None:
             continue
-        human = image.rows.get(entry["ann_id"][i])
+        human = image.rows.get(people[i])
         if human is None:
-            detail = f"{name}: COCO has no annotation {entry['ann_id'][i]} of a person here"
+            detail = f"{name}: COCO has no annotation {people[i]} of a person here"
             defects.append(Defect("id out of range", image.file_name, image.at, "pair", i, detail))
             continue
         done = image.people.setdefault(human, {})
-        if not entry["label"][i]:
+        if not labels[i]:
             continue
         objects = [flat[role * count + i] for role in range(1, len(roles) + 1)]
         for number in objects:
@@ -362,11 +393,11 @@ def _add_action(entry: dict[str, Any], images: dict[int, _Open], defects: list[D
         done[ACTION_INDEX[name]] = [image.rows.get(number, -1) if number else -1 for number in objects]
 
 
-def _flat(values: Sequence[Any]) -> list[int]:
+def _flat(values: Any) -> Any:
     """Role-major ids; the official reader's (N, roles) nesting is undone where a file has it."""
-    if values and isinstance(values[0], list):
-        return [int(row[role]) for role in range(len(values[0])) for row in values]
-    return [int(v) for v in values]
+    if isinstance(values, list) and values and isinstance(values[0], list):
+        return [row[role] for role in range(len(values[0])) for row in values]
+    return values
 
 
 def _nothing_done(people: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ hoiclip evaluate hicodet --detections mine.jsonl --annotations test_hico.json
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,13 +26,15 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
 from hoiclip.evaluation.vcoco import VcocoEvaluator
-from hoiclip.experiments.data import open_evaluation_data
+from hoiclip.experiments.data import EVALUATED, EvaluationData, open_evaluation_data
 from hoiclip.experiments.options import Experiment
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
 
 Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table shows
+#: (K,) annotated pairs of each class in the training data, or what counts them once the vocabulary is known
+TrainingCounts = np.ndarray | Callable[[HoiVocabulary], np.ndarray | None] | None
 
 
 class Detector(Protocol):
@@ -164,34 +166,43 @@ def evaluate_detections(
     detections: str | Path,
     annotations: str | Path | None,
     *,
-    training_instances: np.ndarray | None = None,
+    training_instances: TrainingCounts = None,
 ) -> Results:
-    """Evaluate a file of detections, of whatever method.
+    """Evaluate a file of detections, of whatever method; no image is opened.
 
     Args:
-        experiment: names the vocabulary, the protocol and, without ``annotations``, the dataset.
+        experiment: names the protocol, the vocabulary (none: that of the annotations) and, without
+            ``annotations``, the dataset.
         detections: JSON lines, see ``docs/protocols.md``.
         annotations: dataset folder or annotation file.
-        training_instances: as in :class:`ProtocolEvaluators`.
+        training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
 
     Raises:
-        HoiError: a file that cannot be read or that does not fit the other.
+        HoiError: a file that cannot be read, that does not fit the other, or that holds nothing.
     """
-    vocabulary = HoiVocabulary.coerce(experiment.vocabulary or "hico")
-    if annotations is not None:
-        dataset = open_dataset(annotations, vocabulary=vocabulary)
-        split = experiment.data.evaluation_split or next((s for s in ("test", "val") if s in dataset.splits), None)
-        split = split or dataset.splits[0]
-        images: Sequence[Any] = dataset.load(split)
-        if experiment.evaluation.protocol == "vcoco":
-            images = people_of(dataset, split, images)
-    else:
-        images = _evaluation_data(experiment)[1]
-    protocol = experiment.evaluation.protocol
-    evaluators = ProtocolEvaluators(images, vocabulary, protocol, training_instances=training_instances)
-    for file_name, found in load_detections(detections, vocabulary, (i.file_name for i in images)).items():
-        evaluators.add(file_name, found)
+    data = open_evaluation_data(experiment) if annotations is None else _annotated(experiment, annotations)
+    images, vocabulary, protocol = data.annotations, data.vocabulary, experiment.evaluation.protocol
+    counts = training_instances(vocabulary) if callable(training_instances) else training_instances
+    evaluators = ProtocolEvaluators(images, vocabulary, protocol, training_instances=counts)
+    sizes = {image.file_name: image.size for image in images}
+    found = load_detections(detections, vocabulary, sizes, sizes=sizes)
+    if not found:
+        raise HoiError(f"{detections}: holds no detections; an image in which nothing was found has a line too")
+    for file_name, of_image in found.items():
+        evaluators.add(file_name, of_image)
     return evaluators.results()
+
+
+def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationData:
+    """The annotations of a folder or a file that the command names."""
+    dataset = open_dataset(annotations, vocabulary=experiment.vocabulary)
+    split = experiment.data.evaluation_split or next((s for s in EVALUATED if s in dataset.splits), dataset.splits[0])
+    images: Sequence[Any] = dataset.load(split)
+    if experiment.evaluation.protocol == "vcoco":
+        images = people_of(dataset, split, images)
+    if not images:
+        raise HoiError(f"{annotations}: holds no images to evaluate on")
+    return EvaluationData(images, dataset.vocabulary, lambda: dataset.samples(split))
 
 
 def evaluate_model(
@@ -200,25 +211,26 @@ def evaluate_model(
     *,
     keep: dict[str, Detections] | None = None,
     progress: bool = True,
-    training_instances: np.ndarray | None = None,
+    training_instances: TrainingCounts = None,
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
-    A model of another vocabulary is asked for the experiment's interactions.
+    A model of another vocabulary is asked for the interactions of the experiment, or else of its data.
 
     Args:
         experiment: dataset, split, protocol, K of the training-free enhancement.
         detector: the model.
         keep: filled with the detections, for whoever wants to write them.
         progress: show a bar.
-        training_instances: as in :class:`ProtocolEvaluators`.
+        training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
 
     Raises:
         HoiError: missing data, or no tokenizer where a vocabulary must be embedded.
     """
     data, vocabulary = _prepared(experiment, detector)
     protocol = experiment.evaluation.protocol
-    evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=training_instances)
+    counts = training_instances(vocabulary) if callable(training_instances) else training_instances
+    evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=counts)
     for file_name, found in detect_samples(detector.backend, data, progress=progress):
         evaluators.add(file_name, found)
         if keep is not None:
@@ -231,7 +243,7 @@ def sweep_top_k(
     detector: Detector,
     top_ks: Sequence[int],
     *,
-    training_instances: np.ndarray | None = None,
+    training_instances: TrainingCounts = None,
 ) -> dict[str, HicoDetResult]:
     """Several K of the training-free enhancement from one pass of the model (paper Table 7).
 
@@ -253,29 +265,25 @@ def sweep_top_k(
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
             yield [annotation.file_name], *boxes, *scores
 
-    results = sweep_enhancement(outputs(), data.annotations, vocabulary, top_ks, training_instances=training_instances)
+    counts = training_instances(vocabulary) if callable(training_instances) else training_instances
+    results = sweep_enhancement(outputs(), data.annotations, vocabulary, top_ks, training_instances=counts)
     return {f"K = {k}": result for k, result in results.items()}
 
 
 def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet, HoiVocabulary]:
-    samples, annotations = _evaluation_data(experiment)
-    vocabulary = HoiVocabulary.coerce(experiment.vocabulary or detector.vocabulary)
+    evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
+    vocabulary = HoiVocabulary.coerce(experiment.vocabulary or evaluated.vocabulary)
     if (own.verbs, own.objects, own.interactions) != (vocabulary.verbs, vocabulary.objects, vocabulary.interactions):
         detector.set_vocabulary(vocabulary)
+    elif not experiment.vocabulary:
+        vocabulary = own  # knows what the model has not seen
     data = EvaluationSet(
-        samples,
-        annotations,
+        evaluated.open_samples(),
+        evaluated.annotations,
         detector.processor,
         protocol=experiment.evaluation.protocol,
         batch_size=experiment.evaluation.batch_size,
         zero_shot_top_k=experiment.model.zero_shot_top_k,
     )
     return data, vocabulary
-
-
-def _evaluation_data(experiment: Experiment) -> tuple[Samples, Sequence[Any]]:
-    data = open_evaluation_data(experiment)
-    if data is None:
-        raise HoiError("there is nothing to evaluate on: name a split with --data.evaluation_split")
-    return data

@@ -24,6 +24,8 @@ from hoiclip.errors import HoiError
 from hoiclip.evaluation.vcoco import number_in, person_records
 from hoiclip.files import atomic_path
 
+MATLAB_HEADER = b"MATLAB 5.0 MAT-file, written by hoiclip".ljust(116)  # 116 bytes of text by the format
+
 
 def write_hicodet_matlab(
     detections: Mapping[str, Detections],
@@ -72,6 +74,8 @@ def write_hicodet_matlab(
                 cells[k, i] = rows[part]
         with atomic_path(Path(folder) / f"detections_{object_id + 1:02d}.mat") as temporary:
             savemat(temporary, {"all_boxes": cells}, do_compression=True)
+            with temporary.open("r+b") as file:  # SciPy writes the time there
+                file.write(MATLAB_HEADER)
 
 
 def write_vcoco_pickle(detections: Mapping[str, Detections], path: str | Path) -> None:

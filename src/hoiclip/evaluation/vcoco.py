@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,11 +87,13 @@ def evaluate_vcoco(
             predicted, 2 always right.
 
     Raises:
-        HoiError: detections for an unknown file, NaN, a vocabulary with other verbs than V-COCO's.
+        HoiError: no detections, or for an unknown file, NaN, a vocabulary with other verbs than V-COCO's.
     """
     if not isinstance(detections, Mapping):
         return evaluate_vcoco_records(detections, annotations, scenario)
     evaluator = VcocoEvaluator(annotations)
+    if scenario in (1, 2):  # any other is told by result()
+        refuse_nothing(detections)
     for file_name, found in detections.items():
         evaluator.add(file_name, found)
     return evaluator.result(scenario)
@@ -112,11 +114,20 @@ def evaluate_vcoco_records(
         annotations, scenario: as in :func:`evaluate_vcoco`.
 
     Raises:
-        HoiError: record for an unknown image, or of another form.
+        HoiError: no record, one for an unknown image, or of another form.
     """
     evaluator = VcocoEvaluator(annotations)
+    refuse_nothing(records)
     evaluator.add_records(records)
     return evaluator.result(scenario)
+
+
+def refuse_nothing(detections: Sized) -> None:
+    """Raise HoiError where there is nothing to evaluate, not even an image in which nothing was found."""
+    if not len(detections):
+        raise HoiError(
+            "there are no detections to evaluate: hand in some, or Detections.empty(...) for an image without any"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from hoiclip.data.vcoco_ground_truth import ACTIONS, PAIR_VERBS, VcocoImage, vco
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.matching import Pairs, by_class, eleven_point_ap, mean_over, true_positives
+from hoiclip.evaluation.vcoco import refuse_nothing
 from hoiclip.postprocessing import fuse_scores, top_k_pairs
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -122,15 +123,15 @@ def evaluate_vcoco_pairwise(
         annotations: official ground truth, or pairs of the "vcoco" vocabulary.
 
     Raises:
-        HoiError: detections for an unknown file, NaN, or other verbs.
+        HoiError: no detections, or for an unknown file, NaN, or other verbs.
     """
     images = vcoco_images(annotations)
+    refuse_nothing(detections)
     position = {image.file_name: i for i, image in enumerate(images)}
     truth = _annotated_verbs(images)
     count = len(PAIR_VERBS)
     num_gt = np.bincount(truth.group % count, minlength=count)
 
-    image = np.zeros(0, dtype=np.int64)
     for file_name, found in detections.items():
         if file_name not in position:
             raise HoiError(f"detections for {file_name!r}, which the annotations do not contain")
@@ -139,9 +140,8 @@ def evaluate_vcoco_pairwise(
         for what in ("human_boxes", "object_boxes", "scores"):
             if not np.isfinite(getattr(found, what)).all():
                 raise HoiError(f"detections for {file_name!r}: {what.replace('_', ' ')} hold NaN or infinity")
-    found_all = list(detections.values()) or [Detections.empty(HoiVocabulary.from_name("vcoco"))]
-    if detections:
-        image = np.repeat([position[name] for name in detections], [len(d) for d in found_all])
+    found_all = list(detections.values())
+    image = np.repeat([position[name] for name in detections], [len(d) for d in found_all])
     verb = np.concatenate([d.verb_ids for d in found_all])
     scores = np.concatenate([d.scores for d in found_all]).astype(np.float64)
     detected = Pairs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from hoiclip.experiments.options import Experiment
 from hoiclip.files import ASSETS
 from hoiclip.vocabulary import HoiVocabulary
 
+EVALUATED = ("test", "validation", "val")  # the first of these that a dataset has
 SHIPPED_PARTS = ASSETS / "playground"  # of ``playground`` as detr and clip
 
 
@@ -97,25 +98,54 @@ def open_run_data(experiment: Experiment) -> RunData:
     if not views:
         raise HoiError(f"{file.path}: holds no image to learn from")
     train, everything = dataset.samples(split, views), dataset.samples(split, whole)
-    evaluation = _evaluation(dataset, split, held, experiment) if experiment.evaluation.every else None
+    data = _evaluation(dataset, split, held, experiment) if experiment.evaluation.every else None
+    evaluation = None if data is None else (data.open_samples(), data.annotations)
     return RunData(dataset.vocabulary, train, everything, evaluation, file)
 
 
-def open_evaluation_data(experiment: Experiment) -> tuple[Samples, Sequence[Any]] | None:
-    """What an experiment is evaluated on, and the annotations alone beside; None where it has nothing.
+@dataclass(frozen=True)
+class EvaluationData:
+    """What an experiment is evaluated on.
 
-    Training annotations are read only where images are held out of them.
+    Attributes:
+        annotations: AnnotatedImage, or VcocoImage where the protocol is V-COCO's.
+        vocabulary: of the data, what their ids mean.
+        open_samples: the images with their annotations; asked for only where images are needed.
+    """
+
+    annotations: Sequence[Any]
+    vocabulary: HoiVocabulary
+    open_samples: Callable[[], Samples]
+
+
+def open_evaluation_data(experiment: Experiment) -> EvaluationData:
+    """What an experiment is evaluated on.
+
+    A split named by ``data.evaluation_split`` is taken.  Otherwise training annotations are read only
+    where images are held out of them, and the images of the test split are taken where there are none.
 
     Raises:
-        HoiError: missing or damaged data.
+        HoiError: missing or damaged data, or no image to evaluate on.
     """
     if experiment.data.source == "playground":
-        return _playground_data(replace(experiment, evaluation=replace(experiment.evaluation, every=1))).evaluation
-    if not experiment.data.hold_out:
-        dataset = _open(experiment)
-        return _evaluation(dataset, "", [], experiment)
-    dataset, split = _open_dataset(experiment)
-    return _evaluation(dataset, split, _training_split(dataset, split, experiment)[1], experiment)
+        playground = _playground_data(replace(experiment, evaluation=replace(experiment.evaluation, every=1)))
+        assert playground.evaluation is not None
+        samples, annotations = playground.evaluation
+        return EvaluationData(annotations, playground.vocabulary, lambda: samples)
+    dataset = _open(experiment)
+    split = _usual_training_split(dataset, experiment)
+    held: list[AnnotatedImage] = []
+    if split and experiment.data.hold_out and not experiment.data.evaluation_split:
+        held = _training_split(dataset, split, experiment)[1]
+    if not held and dataset.splits == ["annotations"]:  # a folder with a single file for everything
+        experiment = replace(experiment, data=replace(experiment.data, evaluation_split="annotations"))
+    data = _evaluation(dataset, split, held, experiment)
+    if data is None:
+        raise HoiError(
+            f"{experiment.data.root}: holds no images to evaluate on in a split {', '.join(EVALUATED)}; it has "
+            f"{', '.join(dataset.splits)}; name one with --data.evaluation_split"
+        )
+    return data
 
 
 def _open(experiment: Experiment) -> Dataset:
@@ -127,15 +157,20 @@ def _open(experiment: Experiment) -> Dataset:
 
 def _open_dataset(experiment: Experiment) -> tuple[Dataset, str]:
     """The dataset, and the name of its training split."""
-    dataset, options = _open(experiment), experiment.data
-    usual = ("trainval", "train") if options.source == "vcoco" else ("train", "trainval", "annotations")
-    split = options.train_split or next((name for name in usual if name in dataset.splits), None)
+    dataset = _open(experiment)
+    split = _usual_training_split(dataset, experiment)
     if split is None:
         raise HoiError(
-            f"{options.root}: has no training split; it has {', '.join(dataset.splits)}; "
+            f"{experiment.data.root}: has no training split; it has {', '.join(dataset.splits)}; "
             "name one with --data.train_split"
         )
     return dataset, split
+
+
+def _usual_training_split(dataset: Dataset, experiment: Experiment) -> str | None:
+    options = experiment.data
+    usual = ("trainval", "train") if options.source == "vcoco" else ("train", "trainval", "annotations")
+    return options.train_split or next((name for name in usual if name in dataset.splits), None)
 
 
 def _training_split(
@@ -192,19 +227,21 @@ def _labels_of_pairs(image: AnnotatedImage) -> Counter[tuple[int, ...]]:
 
 def _evaluation(
     dataset: Dataset, split: str | None, held: list[AnnotatedImage], experiment: Experiment
-) -> tuple[Samples, Sequence[Any]] | None:
+) -> EvaluationData | None:
     """The images held out of a training split, otherwise those of the split to evaluate on."""
     options, evaluated = experiment.data, held
     if not held:
-        split = options.evaluation_split or next(
-            (s for s in ("test", "validation", "val") if s in dataset.splits), None
-        )
+        split = options.evaluation_split or next((s for s in EVALUATED if s in dataset.splits), None)
         evaluated = dataset.load(split) if split else []
     if not evaluated or not split:
         return None
     evaluated = evaluated[: options.evaluation_images]
     vcoco = experiment.evaluation.protocol == "vcoco"
-    return dataset.samples(split, evaluated), people_of(dataset, split, evaluated) if vcoco else evaluated
+    return EvaluationData(
+        people_of(dataset, split, evaluated) if vcoco else evaluated,
+        dataset.vocabulary,
+        lambda: dataset.samples(split, evaluated),
+    )
 
 
 def _playground_data(experiment: Experiment) -> RunData:

@@ -24,6 +24,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from hoiclip.errors import HoiError
 from hoiclip.experiments.limits import refuse_impossible_numbers
 from hoiclip.experiments.options import Experiment
+from hoiclip.files import read_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"  # the experiments that come with hoiclip
 RENAMED = {"train.remember_looks": "train.cache_features"}  # old names that still read
@@ -112,9 +113,10 @@ def _options_of(config: str | Path, beside: Path | None = None, seen: tuple[str,
 def _read(path: Path, seen: tuple[str, ...]) -> Options:
     if str(path) in seen:
         raise HoiError(f"{path}: builds on itself by way of {' and '.join(Path(p).name for p in seen)}")
+    text = read_text(path, "an experiment in YAML")
     try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        own = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that is none
         raise HoiError(f"{path}: is no YAML that can be read ({' '.join(str(error).split())})") from error
     if not isinstance(own, dict):
         raise HoiError(f"{path}: an experiment is a list of options, 'train:' and the like")
