@@ -10,6 +10,7 @@ from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetecti
 from transformers.initialization import no_init_weights
 
 from hoiclip import published
+from hoiclip.checkpoints.architecture import check_detr_config, detector_changes
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
     Weights,
@@ -21,23 +22,36 @@ from hoiclip.checkpoints.key_mapping import (
     map_resnet,
     resnet_name,
 )
-from hoiclip.checkpoints.reading import fill_weights, read_weights
+from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, read_weights, shapes_told
 from hoiclip.errors import HoiError, first_line
 from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.vocabulary import HoiVocabulary
 
+OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")  # no other CLIP with these names holds them
+
 
 def load_clip(source: str | Path) -> CLIPModel:
     """Load CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
 
     Raises:
-        HoiError: if it cannot be read.
+        HoiError: if it cannot be read, or is a file that does not say which activation it was trained with.
     """
     if not Path(source).is_file():
         return _from_hub(CLIPModel, source, "a CLIP")
     weights = read_weights(source)
+    if "visual.conv1.weight" in weights and not all(name in weights for name in OPENAI_ONLY):
+        # open_clip's files have the same names, and mostly another activation (GELU)
+        raise HoiError(
+            f"{source}: does not say which activation it was trained with, as OpenAI's archives do by their "
+            f"{', '.join(OPENAI_ONLY)}; give a transformers folder or hub id of this CLIP, whose config.json says it"
+        )
+    with shapes_told(str(source)):
+        return _openai_clip(weights, source)
+
+
+def _openai_clip(weights: Weights, source: str | Path) -> CLIPModel:
     config = clip_sizes(weights, "")
     names = KeyMapper(weights, str(source))
     map_clip(names, "", "", config)
@@ -48,21 +62,34 @@ def load_clip(source: str | Path) -> CLIPModel:
     return model.eval()
 
 
-def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
+def load_detr(source: str | Path, weights: str | None = None) -> tuple[Weights, DetrConfig]:
     """Load DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
 
     Files of the same layout with fewer decoder layers are read too: DP-HOI's pretrained start has three.
 
+    Args:
+        source: where it is.
+        weights: ``raw`` or ``ema`` where a file holds both; by default raw, which is told.
+
     Raises:
-        HoiError: if it cannot be read.
+        HoiError: if it cannot be read, or was trained with an architecture that is not supported.
     """
     if not Path(source).is_file():
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
+        check_detr_config(model.config, source)
         return model.state_dict(), model.config
-    weights = read_weights(source)
-    layers = {name.split(".")[3] for name in weights if name.startswith("transformer.decoder.layers.")}
-    config = detector_config(resnet_name(weights, "backbone.0.body"), decoder_layers=max(len(layers), 1))
-    names = KeyMapper(weights, str(source))
+    checkpoint = open_checkpoint(source, weights)
+    with shapes_told(checkpoint.origin):
+        return _official_detr(checkpoint)
+
+
+def _official_detr(checkpoint: Checkpoint) -> tuple[Weights, DetrConfig]:
+    found = checkpoint.weights
+    layers = {name.split(".")[3] for name in found if name.startswith("transformer.decoder.layers.")}
+    changes = detector_changes(checkpoint, only_relu=False, only_eight_heads=False)
+    backbone = resnet_name(found, "backbone.0.body")
+    config = detector_config(backbone, **{**changes, "decoder_layers": max(len(layers), 1)})
+    names = KeyMapper(found, checkpoint.origin)
     map_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
     names.linear("input_proj", "model.input_projection")
     for i in range(config.encoder_layers):
@@ -100,6 +127,7 @@ def initialise_from(
     *,
     seed: int = 0,
     tokenizer: Any = None,
+    weights: str | None = None,
     queries: str = "fresh",
     dropout: float = published.DROPOUT,
     **config: Any,
@@ -118,6 +146,7 @@ def initialise_from(
         vocabulary: what to train.
         seed: of the fresh half.
         tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
+        weights: ``raw`` or ``ema`` where a DETR file holds both; by default raw, which is told.
         queries: ``fresh`` as published, or ``detr``: each pair begins where one of DETR's queries
             looks, which finds pairs sooner.
         dropout: of attention, hidden layers and residual branches of encoder and decoders, while training.
@@ -126,7 +155,7 @@ def initialise_from(
     Raises:
         HoiError: if a part cannot be read or does not fit, or DETR has fewer queries than are wanted.
     """
-    weights, detr_config = load_detr(detr)
+    known, detr_config = load_detr(detr, weights)
     clip_model = load_clip(clip)
     vocabulary = HoiVocabulary.coerce(vocabulary)
     layers = min(config.pop("decoder_layers", published.INTERACTION_LAYERS), detr_config.decoder_layers)
@@ -140,11 +169,11 @@ def initialise_from(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = HoiClipModel(full)
-    taken = _detector_weights(weights, model)
+    taken = _detector_weights(known, model)
     taken |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
     fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
     if queries == "detr":
-        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
+        _begin_at_detr_queries(model, known["model.query_position_embeddings.weight"], str(detr))
     return model.set_vocabulary(vocabulary, tokenizer).eval()
 
 

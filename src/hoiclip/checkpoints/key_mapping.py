@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 from transformers import CLIPConfig
 
@@ -27,7 +28,9 @@ class KeyMapper:
         if old not in self.left:
             self.missing.append(old)
             return None
-        return self.left.pop(old).float()
+        tensor = self.left.pop(old)
+        refuse_no_numbers({old: tensor}, self.origin)
+        return tensor.float()
 
     def move(self, old: str, new: str) -> None:
         tensor = self.take(old)
@@ -62,6 +65,13 @@ class KeyMapper:
         if self.missing or self.left:
             raise HoiError(f"{self.origin}: {hint}{listing('missing', self.missing)}{listing('unexpected', self.left)}")
         return self.result
+
+
+def refuse_no_numbers(weights: Weights, origin: str) -> None:
+    """Raise HoiError if a weight holds NaN or infinity, naming it."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise HoiError(f"{origin}: {name} holds NaN or infinity; take a checkpoint from before training diverged")
 
 
 def listing(what: str, names: Iterable[str]) -> str:
@@ -161,8 +171,8 @@ def clip_sizes(weights: Weights, prefix: str) -> CLIPConfig:
     """The CLIP that a checkpoint holds, read off its shapes."""
     patches = weights.get(f"{prefix}visual.conv1.weight")
     positions = weights.get(f"{prefix}visual.positional_embedding")
-    if patches is None or positions is None:
-        return clip_config("ViT-B/32")
+    if patches is None or positions is None or patches.ndim != 4 or positions.ndim != 2:
+        return clip_config("ViT-B/32")  # what is wrong with these is listed later
     by_shape = {(1024, 14, 257): "ViT-L/14", (1024, 14, 577): "ViT-L/14@336", (768, 16, 197): "ViT-B/16"}
     return clip_config(by_shape.get((patches.shape[0], patches.shape[-1], positions.shape[0]), "ViT-B/32"))
 
