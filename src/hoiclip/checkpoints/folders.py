@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
+from hoiclip.hub import is_hub_id, prepare
 from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
@@ -20,14 +21,16 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
     """Write a model folder that :func:`hoiclip.load` opens: weights, vocabulary, settings, tokenizer.
 
     Raises:
-        HoiError: if the folder cannot be written or the tokenizer cannot be found.
+        HoiError: if the folder cannot be written, or the tokenizer cannot be found or does not fit the model.
     """
-    if tokenizer is not None:
-        model.text_embedder = TextEmbedder(tokenizer)
-        model.text_embedder.tokenizer  # noqa: B018  fetched now, so that it is saved with the model
     vocabulary = model.vocabulary
     if vocabulary is None:
         raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
+    if tokenizer is not None:
+        embedder = TextEmbedder(tokenizer)
+        text_config = None if model.clip is None else model.config.clip.text_config
+        embedder.check((*vocabulary.interaction_prompts, *vocabulary.object_prompts), text_config)
+        model.text_embedder = embedder
     processor = HoiClipProcessor(
         vocabulary,
         clip_size=model.config.clip.vision_config.image_size,
@@ -44,10 +47,14 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
 
 
 def check_source(source: str | Path) -> None:
-    """Raise HoiError if ``source`` is neither a folder nor what a hub id looks like."""
-    may_be_id = str(source).count("/") == 1 and not os.path.exists(source) and not os.path.isabs(source)
-    if not (os.path.isdir(source) or may_be_id):
+    """Raise HoiError if ``source`` is neither a folder nor a hub id that can be read, or is in the hub's cache."""
+    if os.path.isdir(source):
+        return
+    if not (is_hub_id(source) and str(source).count("/") == 1):
         raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
+    reason = prepare(source)
+    if reason is not None:
+        raise HoiError(f"{source}: no folder of this name, and no model of the hub: {reason}; give a folder")
 
 
 def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipModel:

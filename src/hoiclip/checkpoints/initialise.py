@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection
+from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection, PreTrainedConfig
 from transformers.initialization import no_init_weights
 
 from hoiclip import published
@@ -20,13 +20,16 @@ from hoiclip.checkpoints.key_mapping import (
     map_decoder_layer,
     map_encoder_layer,
     map_resnet,
+    refuse_no_numbers,
     resnet_name,
 )
 from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, read_weights, shapes_told
 from hoiclip.errors import HoiError, first_line
+from hoiclip.hub import prepare
 from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.text_embedder import TextEmbedder
 from hoiclip.vocabulary import HoiVocabulary
 
 OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")  # no other CLIP with these names holds them
@@ -109,14 +112,24 @@ def _detr_revision(source: str | Path) -> str:
 
 
 def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
+    reason = prepare(source, revision=options.get("revision"))
+    if reason is not None:
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder")
     try:
-        AutoConfig.from_pretrained(source, **options)
+        found_config = PreTrainedConfig.get_config_dict(source, **options)[0]
+        if "auto_map" in found_config:  # what is computed is in code beside the weights, which is not run
+            raise HoiError(f"{source}: wants to run code of its own (auto_map in config.json), which is never done; "
+                           f"give {what} that transformers knows")  # fmt: skip
+        AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         model, found = kind.from_pretrained(source, output_loading_info=True, **options)
+    except HoiError:
+        raise
     except Exception as error:  # the hub client raises many kinds
         raise HoiError(f"{source}: {what} cannot be loaded from there ({first_line(error)})") from error
     if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
         lists = listing("missing", found["missing_keys"]) + listing("unexpected", found["unexpected_keys"])
         raise HoiError(f"{source}: is not {what}{lists}{listing('wrongly shaped', map(str, found['mismatched_keys']))}")
+    refuse_no_numbers(model.state_dict(), str(source))
     return model.eval()
 
 
@@ -163,8 +176,9 @@ def initialise_from(
     detector = DetrConfig(**{**kept, "decoder_layers": layers, **dropout_everywhere(dropout)})
     if tokenizer is None and Path(clip).is_dir():
         tokenizer = str(clip)
-    if isinstance(tokenizer, str):
-        config["tokenizer"] = tokenizer
+    if isinstance(tokenizer, (str, Path)):
+        config["tokenizer"] = str(tokenizer)
+        tokenizer = TextEmbedder(str(tokenizer)).tokenizer  # before minutes of work for nothing
     full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=vocabulary, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,6 +10,7 @@ what code looks like, and the file is refused.
 
 from __future__ import annotations
 
+import _compat_pickle
 import io
 import pickle
 import re
@@ -104,10 +105,9 @@ STANDARD = re.compile(
 # Functions of other packages by which arrays and random generators are saved.
 LIBRARY = re.compile(
     r"(numpy\.(_?core\.)?(multiarray\.(scalar|_reconstruct)|numeric\._frombuffer|dtype|ndarray|bool_?|u?int\d+|float\d+)"
-    r"|numpy\.random\._pickle\.\w+|torch\._utils\._rebuild_\w+|torch\.serialization\._get_layout"
+    r"|numpy\.random\.(_pickle\.\w+|\w+\.__pyx_unpickle_\w+)|torch\._utils\._rebuild_\w+|torch\.serialization\._get_layout"
     r"|torch\.(device|Size|Generator))"
 )
-MODULES_OF_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 def makes_plain_data(name: str) -> bool:
@@ -219,7 +219,9 @@ class PlainUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Only the name; nothing is imported."""
-        return Named(f"{MODULES_OF_PYTHON_2.get(module, module)}.{name}")
+        if (module, name) in _compat_pickle.NAME_MAPPING:  # names of Python 2, which older protocols use
+            module, name = _compat_pickle.NAME_MAPPING[module, name]
+        return Named(f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
         """The numbers of tensors, which lie outside of the pickle."""

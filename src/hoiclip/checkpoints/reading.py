@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hoiclip.checkpoints.archives import read_file
 from hoiclip.checkpoints.key_mapping import Weights, listing, refuse_no_numbers
-from hoiclip.checkpoints.pickles import CodeRefusedError, Inert, entries_of
+from hoiclip.checkpoints.pickles import CodeRefusedError, Inert, Named, entries_of
 from hoiclip.errors import HoiError, first_line
 
 # Entries of a training checkpoint under which its weights lie, and by which a moving average of them is known.
@@ -119,7 +119,8 @@ def _read(path: Path, what: str) -> Any:
 
 
 def _kind(content: Any) -> str:
-    return content.kind if isinstance(content, Inert) else type(content).__name__
+    names = {Inert: "kind", Named: "name"}
+    return getattr(content, names[type(content)]) if type(content) in names else type(content).__name__
 
 
 # --- where the weights lie -------------------------------------------------------------------------
