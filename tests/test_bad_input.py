@@ -482,7 +482,7 @@ def test_convert_with_words_nobody_knows(tmp_path: Path, complaint: Callable) ->
 def test_disk_full_while_a_model_is_written(
     tmp_path: Path, complaint: Callable, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoiclip.checkpoints.convert_hoiclip", lambda *_: tiny_model())
+    monkeypatch.setattr("hoiclip.checkpoints.convert_hoiclip", lambda *_, **__: tiny_model())
     folder = tmp_path / "model"
     with full_disk(limit):
         told = complaint("convert", "hoiclip", "any.pth", "--out", folder)

@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
 from hoiclip.errors import HoiError
+
+if TYPE_CHECKING:
+    from hoiclip.vocabulary import HoiVocabulary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from hoiclip.detection_files import DetectionWriter
     from hoiclip.images import find_images, save_image
     from hoiclip.vocabulary import HoiVocabulary
+    from hoiclip.words import split_words
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
@@ -65,14 +70,18 @@ def run(args: argparse.Namespace) -> int:
     elif args.vocabulary is not None:
         vocabulary = HoiVocabulary.coerce(args.vocabulary)
 
-    from hoiclip.inference.detector import load  # heavy: what can be refused has been refused by now
+    from hoiclip.inference.detector import SHIPPED_MODEL, load  # heavy: what can be refused has been refused by now
 
     quiet_libraries()
     detector = load(
         args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
     )
     if args.verbs is not None:
-        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
+        vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
+        tell_slips(vocabulary, detector.vocabulary)
+        detector.set_vocabulary(vocabulary)
+    elif args.interactions is not None and vocabulary is not None:
+        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL))
 
     failed = 0
     stream = detector.detect_files(
@@ -97,6 +106,14 @@ def run(args: argparse.Namespace) -> int:
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", pictures in {args.out}" if drawings else ""))
     return BAD_INPUT if failed else 0
+
+
+def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
+    """Say on stderr, in one line, which new words look like misspelt ones that the model knows."""
+    slips = asked.slips(known)
+    if slips:
+        shown = ", ".join(f"{word!r} (did you mean {near!r}?)" for word, near in slips[:5])
+        print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
 def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
