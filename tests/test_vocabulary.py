@@ -164,10 +164,11 @@ def test_yaml_words_stay_words(tmp_path: Path) -> None:
     words = HoiVocabulary.from_yaml(file)
     assert words.verbs == ("on", "off", "yes", "no", "null", "2020-13-45", "1_000", "0x1f", "ride", "hold")
     assert words.objects == ("y", "n", "12", "1e3", ".inf", "~")
-    assert words.gerunds[-2:] == ("riding", "holding") and words.category_ids[0] == 1
-    file.write_text("verbs: [Ride, Sit On]\nobjects: [Horse]\npairs: [RIDE horse, sit on Horse]\nunseen: [ride HORSE]\n")
+    assert words.gerunds[-2:] == ("riding", "holding")
+    assert words.category_ids[0] == 1
+    file.write_text("verbs: [Ride, Sit On]\nobjects: [Horse]\npairs: [RIDE horse, sit on Horse]\nrare: [ride HORSE]\n")
     words = HoiVocabulary.from_yaml(file)
-    assert (words.verbs, words.unseen) == (("ride", "sit_on"), {0})
+    assert (words.verbs, words.rare) == (("ride", "sit_on"), {0})
     for encoding in ("utf-8-sig", "utf-16"):
         file.write_text("verbs: [ride]\r\nobjects: [horse]\r\n", encoding=encoding)
         assert HoiVocabulary.from_yaml(file).verbs == ("ride",)
@@ -192,7 +193,9 @@ def test_odd_yaml_is_one_sentence(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(HoiError) as error:
         HoiVocabulary.from_yaml(file)
-    assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value) and len(str(error.value)) < 400
+    assert str(error.value).startswith(f"{file}: ")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_verbs_agree_in_case_and_slips_are_found() -> None:

@@ -44,7 +44,13 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
     "another activation": {"activation": "glu"},
 }
 HARMLESS: dict[str, Any] = {
-    "defaults": {"dilation": False, "pre_norm": False, "nheads": 8, "position_embedding": "sine", "backbone": "resnet50"},
+    "defaults": {
+        "dilation": False,
+        "pre_norm": False,
+        "nheads": 8,
+        "position_embedding": "sine",
+        "backbone": "resnet50",
+    },
     "none": {"dilation": None, "activation": None},
     "numpy": {"dilation": np.bool_(False), "nheads": np.int64(8)},
 }

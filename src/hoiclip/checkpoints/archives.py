@@ -46,7 +46,7 @@ def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as listing:
         if any(entry.file_size > path.stat().st_size for entry in listing.infolist()):
             raise pickle.UnpicklingError("it was packed again, or grows without end")
-    archive = torch._C.PyTorchFileReader(str(path))  # what torch.load itself reads with; it runs nothing
+    archive: Any = torch._C.PyTorchFileReader(str(path))  # what torch.load itself reads with; it runs nothing
     if archive.has_record("byteorder") and archive.get_record("byteorder") != b"little":
         raise pickle.UnpicklingError("its numbers are big-endian")
     storages: dict[str, Storage] = {}
@@ -129,8 +129,9 @@ def _read_row_of_pickles(file: BinaryIO) -> Any:
     for key in PlainUnpickler(file).load():
         buffer, dtype = buffers[str(key)]
         (values,) = struct.unpack("<q", file.read(8))
-        if values * dtype.itemsize != len(buffer) or file.readinto(buffer) != len(buffer):
+        if values * dtype.itemsize != len(buffer) or len(numbers := file.read(len(buffer))) != len(buffer):
             raise pickle.UnpicklingError("the numbers are cut off")
+        buffer[:] = numbers
         buffers.pop(str(key))
     if buffers:
         raise pickle.UnpicklingError("numbers are missing")

@@ -178,7 +178,8 @@ def initialise_from(
         tokenizer = str(clip)
     if isinstance(tokenizer, (str, Path)):
         config["tokenizer"] = str(tokenizer)
-        tokenizer = TextEmbedder(str(tokenizer)).tokenizer  # before minutes of work for nothing
+        sentences = (*vocabulary.interaction_prompts, *vocabulary.object_prompts)
+        TextEmbedder(str(tokenizer)).check(sentences, clip_model.config.text_config)  # before a model is made in vain
     full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=vocabulary, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

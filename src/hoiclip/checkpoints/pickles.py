@@ -16,7 +16,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -211,7 +211,9 @@ class PlainUnpickler(pickle._Unpickler):
         storage: gives the numbers for what a checkpoint calls a persistent id.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
+    dispatch: ClassVar[Any] = dict(pickle._Unpickler.dispatch)
+    append: Callable[[Any], None]
+    stack: list[Any]
 
     def __init__(self, file: Any, storage: Callable[[Any], Storage] | None = None) -> None:
         super().__init__(file, encoding="utf-8", errors="surrogateescape")

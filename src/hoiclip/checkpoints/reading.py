@@ -75,12 +75,15 @@ def open_checkpoint(source: Mapping[str, Any] | str | Path, choice: str | None =
     """
     if choice not in (None, *CHOICES):
         raise HoiError(f"weights must be one of {', '.join(CHOICES)}, not {choice!r}")
+    content: Any
     if isinstance(source, Mapping):
         content, origin = dict(source), "the given state dict"
     else:
         content, origin = _read(Path(source), "a checkpoint"), str(source)
     if "_parameters" in entries_of(content):
-        raise HoiError(f"{origin}: holds a whole model ({content.kind}), which is code; save its state_dict() instead")
+        raise HoiError(
+            f"{origin}: holds a whole model ({_kind(content)}), which is code; save its state_dict() instead"
+        )
     if not isinstance(content, dict) and not entries_of(content):
         raise HoiError(f"{origin}: holds a {_kind(content)}, not weights by name; give a training checkpoint")
     content = dict(entries_of(content))
@@ -213,7 +216,8 @@ def _without_weights(content: dict[Any, Any]) -> str:
         str(name) for name, value in content.items() if any(isinstance(v, Tensor) for v in entries_of(value).values())
     ]
     if elsewhere:
-        return f"holds no weights under {', '.join(TRAINED[:3])} or the like, but tensors under {listed(elsewhere)}: save those alone"
+        usual = ", ".join(TRAINED[:3])
+        return f"holds no weights under {usual} or the like, but tensors under {listed(elsewhere)}: save those alone"
     names = [str(name) for name in content]
     return f"holds no tensors{f' (only {listed(names)})' if names else ''}; give a training checkpoint"
 

@@ -19,6 +19,7 @@ from hoiclip.hub import is_hub_id, prepare
 from hoiclip.vocabulary import HoiVocabulary
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+TOKENIZER_FORMS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # one of these is whole
 QUIET = ("gated_repo", "missing_entries", "connection_errors")  # where transformers need not raise
 
 
@@ -33,7 +34,8 @@ class TextEmbedder:
     def __init__(self, tokenizer: Any, fallback: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._fallback = fallback
-        self._origin = str(tokenizer) if isinstance(tokenizer, (str, Path)) else type(tokenizer).__name__
+        named = isinstance(tokenizer, (str, Path))
+        self._origin = str(tokenizer if named else getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         self._rows: dict[str, Tensor] = {}
         self._ids: dict[str, tuple[int, ...]] = {}
 
@@ -172,7 +174,7 @@ def _has_tokenizer(source: str) -> bool:
     """Whether a folder or hub id holds the files of a tokenizer."""
     if not is_hub_id(source):
         folder = Path(source)
-        return (folder / "tokenizer.json").is_file() or all((folder / n).is_file() for n in ("vocab.json", "merges.txt"))
+        return any(all((folder / name).is_file() for name in names) for names in TOKENIZER_FORMS)
     if prepare(source, TOKENIZER_FILES) is not None:
         return False
     quiet: Any = dict.fromkeys([f"_raise_exceptions_for_{what}" for what in QUIET], False)
