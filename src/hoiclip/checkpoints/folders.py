@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers.initialization import no_init_weights
 
+from hoiclip.checkpoints.key_mapping import refuse_no_numbers
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
 from hoiclip.hub import is_hub_id, prepare
@@ -76,6 +79,8 @@ def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipMo
         if dropout is not None:
             changes["config"] = HoiClipConfig.from_pretrained(source)
             changes["config"].detector.update(dropout_everywhere(dropout))
+        if os.path.isdir(source):
+            _check_sizes(source)
         loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **changes)
         model, account = cast(Any, loaded)
     except HoiError as error:
@@ -83,9 +88,33 @@ def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipMo
     except Exception as error:  # transformers and safetensors raise many kinds for broken folders
         reason = first_line(error).rstrip(".")
         raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error
+    refuse_no_numbers(model.state_dict(), f"{source}: in model.safetensors")
     for what in ("missing", "unexpected", "mismatched"):
         names = sorted(key if isinstance(key, str) else key[0] for key in account[f"{what}_keys"])
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise HoiError(f"{source}: {what} weights in model.safetensors ({names[0]}{more}); save the model again")
     return model
+
+
+def _check_sizes(folder: str | Path) -> None:
+    """Compare a model folder's config.json with the shapes in its weights, before anything of that size is made.
+
+    Raises:
+        HoiError: if they do not fit.
+        Exception: of many kinds, if the folder is broken.
+    """
+    weights = Path(folder) / "model.safetensors"
+    if not weights.is_file():
+        return  # told by those who load it
+    with torch.device("meta"), no_init_weights():
+        expected = HoiClipModel(HoiClipConfig.from_pretrained(folder)).state_dict()
+    with safe_open(weights, framework="pt") as file:
+        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wrong = [name for name in held if name in expected and tuple(expected[name].shape) != held[name]]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise HoiError(
+            f"{folder}: mismatched weights in model.safetensors ({wrong[0]}{more}): config.json has other sizes; "
+            "save the model again"
+        )

@@ -200,7 +200,7 @@ def _chosen(trained: Weights, average: Weights, choice: str | None, origin: str)
     if choice == "raw" and not trained:
         raise HoiError(f"{origin}: holds only a moving average (ema) of the weights; leave out --weights raw")
     if choice is None and average:
-        told = "holds weights and their moving average: the weights are taken, the average with --weights ema"
+        told = "holds weights and their moving average; the weights are taken (convert --weights ema takes the average)"
         if not trained:
             told = "holds only a moving average of the weights, which is taken"
         print(f"hoiclip: {origin}: {told}", file=sys.stderr)
