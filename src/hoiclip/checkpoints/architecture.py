@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import DetrConfig
 
+from hoiclip.checkpoints.key_mapping import printable
 from hoiclip.checkpoints.pickles import Inert, entries_of, value_of
 from hoiclip.checkpoints.reading import Checkpoint
 from hoiclip.errors import HoiError
@@ -86,7 +87,7 @@ def check_detr_config(config: DetrConfig, source: str | Path) -> None:
 
 
 def _unsupported(origin: str, name: str, value: Any, supported: str) -> HoiError:
-    shown = value.kind if isinstance(value, Inert) else str(value)[:60]
+    shown = printable(value.kind if isinstance(value, Inert) else str(value), 60)
     return HoiError(
         f"{origin}: was trained with {name} = {shown}, which is not supported (only {supported}); its tensors fit, but "
         "would compute something else; give another checkpoint"

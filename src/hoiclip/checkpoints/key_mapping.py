@@ -71,15 +71,24 @@ def refuse_no_numbers(weights: Weights, origin: str) -> None:
     """Raise HoiError if a weight holds NaN or infinity, naming it."""
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise HoiError(f"{origin}: {name} holds NaN or infinity; take a checkpoint from before training diverged")
+            raise HoiError(f"{origin}: {printable(name)} holds NaN or infinity; take one from before training diverged")
 
 
 def listing(what: str, names: Iterable[str]) -> str:
     names = list(names)
-    if not names:
-        return ""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"; {what}: {shown}"
+    return f"; {what}: {listed(names)}" if names else ""
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in a sentence, the first few of many."""
+    names = list(names)
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(name: str, most: int = 120) -> str:
+    """A name that a file holds, in one line and fit for every console: what cannot be printed is escaped."""
+    return (name if name.isprintable() else ascii(name)[1:-1])[:most]
 
 
 # --- ResNet, DETR layers, CLIP ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hoiclip.checkpoints.archives import read_file
-from hoiclip.checkpoints.key_mapping import Weights, listing, refuse_no_numbers
+from hoiclip.checkpoints.key_mapping import Weights, listed, listing, printable, refuse_no_numbers
 from hoiclip.checkpoints.pickles import CodeRefusedError, Inert, Named, entries_of
 from hoiclip.errors import HoiError, first_line
 
@@ -113,17 +113,19 @@ def _read(path: Path, what: str) -> Any:
     try:
         return load_file(path) if path.suffix == ".safetensors" else read_file(path)
     except CodeRefusedError as refused:
-        raise HoiError(f"{path}: refused, since it wants to run code ({refused}); only tensors are read") from refused
+        raise HoiError(
+            f"{path}: refused, since it wants to run code ({printable(str(refused))}); only tensors are read"
+        ) from refused
     except Exception as error:  # pickles, archives and safetensors raise many kinds
         raise HoiError(
-            f"{path}: not a readable checkpoint: no file of PyTorch's, or a damaged one ({first_line(error, 100)}); "
+            f"{path}: not a readable checkpoint: no file of PyTorch's, or a damaged one ({printable(first_line(error, 100))}); "
             "give a .pth, .pt or .safetensors file, or download it again"
         ) from error
 
 
 def _kind(content: Any) -> str:
     names = {Inert: "kind", Named: "name"}
-    return getattr(content, names[type(content)]) if type(content) in names else type(content).__name__
+    return printable(getattr(content, names[type(content)])) if type(content) in names else type(content).__name__
 
 
 # --- where the weights lie -------------------------------------------------------------------------
@@ -160,7 +162,9 @@ def _tensors_in(value: Any, origin: str, *, inside_average: bool = False, depth:
             return found
     odd = next((k for k, v in entries.items() if isinstance(v, Inert) and v.kind.startswith("torch._utils.")), None)
     if odd is not None:
-        raise HoiError(f"{origin}: {odd} is a sparse, quantised or nested tensor; save it as a dense one")
+        raise HoiError(
+            f"{origin}: {printable(str(odd))} is a sparse, quantised or nested tensor; save it as a dense one"
+        )
     return {str(k): v.detach() for k, v in entries.items() if isinstance(v, Tensor)}
 
 
@@ -172,7 +176,9 @@ def _without_wrappers(weights: dict[str, Any], origin: str) -> Weights:
     """
     for name, tensor in weights.items():
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
-            raise HoiError(f"{origin}: {name} is a sparse, quantised or nested tensor; save it as a dense one")
+            raise HoiError(
+                f"{origin}: {printable(name)} is a sparse, quantised or nested tensor; save it as a dense one"
+            )
     changed = True
     while changed:
         renamed = {INNER_WRAPPERS.sub(r"\1", name): tensor for name, tensor in weights.items()}
@@ -222,12 +228,6 @@ def _without_weights(content: dict[Any, Any]) -> str:
     return f"holds no tensors{f' (only {listed(names)})' if names else ''}; give a training checkpoint"
 
 
-def listed(names: list[str], most: int = 8) -> str:
-    """Names in a sentence, the first few of many."""
-    shown = ", ".join(name[:60] for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 # --- into a model ----------------------------------------------------------------------------------
 
 
@@ -244,7 +244,7 @@ def shapes_told(origin: str) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
         raise HoiError(
-            f"{origin}: its tensors do not have the shapes of such a model ({first_line(error)}); give another file"
+            f"{origin}: its tensors do not have the shapes of such a model ({printable(first_line(error))}); give another file"
         ) from error
 
 
