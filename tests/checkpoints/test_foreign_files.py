@@ -229,9 +229,13 @@ def companions() -> dict[str, Any]:
     }
 
 
+COMPANIONS = list(companions())
+forget_foreign_classes()
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("what", list(companions()))
+@pytest.mark.parametrize("what", COMPANIONS)
 def test_plain_data_beside_the_weights_is_no_code(tmp_path: Path, what: str, zipped: bool, protocol: int) -> None:
     content = {"model": WEIGHTS, "epoch": 89, "beside": companions()[what]}
     torch.save(content, tmp_path / "x.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
@@ -397,6 +401,14 @@ def test_damage_is_one_sentence(tmp_path: Path, zipped: bool) -> None:
         (tmp_path / "x.pth").write_bytes(broken[: generator.choice((len(broken), generator.randrange(len(broken))))])
         with suppress(HoiError):  # nothing else may come out
             read_weights(tmp_path / "x.pth")
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
+    for content in ({"a\nb\x1b[2J": 1}, {"model": {"a\nb": torch.eye(2).to_sparse()}}, {"a\u202eb": WEIGHTS}):
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(HoiError) as error:
+            read_weights(tmp_path / "x.pth")
+        assert str(error.value).isprintable()
 
 
 def test_what_a_file_holds_beside_its_weights_is_kept(tmp_path: Path) -> None:

@@ -117,8 +117,9 @@ def _read(path: Path, what: str) -> Any:
             f"{path}: refused, since it wants to run code ({printable(str(refused))}); only tensors are read"
         ) from refused
     except Exception as error:  # pickles, archives and safetensors raise many kinds
+        reason = printable(first_line(error, 100))
         raise HoiError(
-            f"{path}: not a readable checkpoint: no file of PyTorch's, or a damaged one ({printable(first_line(error, 100))}); "
+            f"{path}: not a readable checkpoint: no file of PyTorch's, or a damaged one ({reason}); "
             "give a .pth, .pt or .safetensors file, or download it again"
         ) from error
 
@@ -244,7 +245,8 @@ def shapes_told(origin: str) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
         raise HoiError(
-            f"{origin}: its tensors do not have the shapes of such a model ({printable(first_line(error))}); give another file"
+            f"{origin}: its tensors do not have the shapes of such a model ({printable(first_line(error, 100))}); "
+            "give another file"
         ) from error
 
 
