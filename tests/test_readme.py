@@ -124,7 +124,8 @@ def test_the_guides_table_of_vocabularies_is_true() -> None:
             assert words.num_interactions == int(interactions)
 
 
-def test_conversion_needs_no_tokenizer_but_can_save_one(workplace: Path, tokenizer: Path) -> None:
+def test_conversion_needs_no_tokenizer_but_can_save_one(workplace: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer", end=49407)
     arguments = ["convert", "hoiclip", str(workplace / "checkpoint.pth"), "--tokenizer", str(tokenizer)]
     assert main([*arguments, "--out", str(workplace / "with-words")]) == 0
     assert (workplace / "with-words" / "tokenizer.json").is_file()
