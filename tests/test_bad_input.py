@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -215,6 +216,19 @@ def _edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def _edit_part(folder: Path, part: str, **changes: Any) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    _edit(folder / "config.json", **{part: {**content[part], **changes}})
+
+
+def _with_nan(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["logit_scale"] = torch.tensor(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def _without_a_tensor(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -247,6 +261,19 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), "config.json"),
     "no processor": (lambda m: (m / "processor_config.json").unlink(), "no readable processor_config.json there"),
     "torn processor": (lambda m: _cut(m / "processor_config.json", 0.5), "processor_config.json"),
+    "a size in words": (lambda m: _edit(m / "processor_config.json", shortest_edge="128"), "shortest_edge must be"),
+    "a negative size": (lambda m: _edit(m / "processor_config.json", longest_edge=-5), "longest_edge must be"),
+    "a size as truth": (lambda m: _edit(m / "processor_config.json", clip_size=True), "clip_size must be"),
+    "a huge view": (lambda m: _edit(m / "processor_config.json", clip_size=10000), "clip_size must be"),
+    "another view": (lambda m: _edit(m / "processor_config.json", clip_size=224), "this CLIP looks at 32 pixels"),
+    "negative queries": (lambda m: _edit(m / "config.json", num_queries=-4), "num_queries must be"),
+    "queries in words": (lambda m: _edit(m / "config.json", num_queries="4"), "num_queries must be"),
+    "layers without end": (lambda m: _edit_part(m, "detector", encoder_layers=10**7), "detector.encoder_layers must"),
+    "a huge width": (lambda m: _edit_part(m, "detector", d_model=16384), "mismatched weights"),
+    "heads that do not divide": (lambda m: _edit(m / "config.json", interaction_heads=5), "interaction_heads must"),
+    "an unknown activation": (lambda m: _edit_part(m, "detector", activation_function="x"), "no model can be loaded"),
+    "no number": (lambda m: _edit(m / "config.json", verb_weight="much"), "verb_weight must be a number"),
+    "weights that are no numbers": (lambda m: _with_nan(m), "logit_scale holds NaN"),
     "unknown setting": (lambda m: _edit(m / "processor_config.json", colour="red"), "colour"),
 }
 
@@ -439,6 +466,31 @@ def test_a_bad_checkpoint(tmp_path: Path, complaint: Callable, what: str) -> Non
     assert not (tmp_path / "model").exists()
 
 
+def test_a_numpy_number_beside_the_weights_is_no_code(tmp_path: Path, complaint: Callable) -> None:
+    path = tmp_path / "best.pth"
+    torch.save({"model": {"logit_scale": torch.ones(())}, "best_map": np.float64(31.2), "out": Path("x")}, path)
+    told = complaint("convert", "hoiclip", path, "--vocabulary", "hico", "--out", tmp_path / "model")
+    assert told.startswith(f"{path}: this is not a HOICLIP checkpoint for the vocabulary 'hico'; missing: backbone")
+    assert "ema" in complaint("convert", "hoiclip", path, "--weights", "ema", "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_likely_slips_are_told_in_one_line_and_asked_for(
+    photo: Path, out: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["detect", str(photo), "--model", str(model_folder), "--out", str(out), "--threshold", "0"]
+    for words in (["--verbs", "hodl\nride"], ["--interactions", "hodl horse\nRide Bicycle"], ["--verbs", "hold;ride"]):
+        capsys.readouterr()
+        assert main([*start, *words]) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hoiclip: ")]
+        expected = "hoiclip: new to this model, and asked for as typed: 'hodl' (did you mean 'hold'?)"
+        assert told == ([expected] if "hodl" in words[1] else [])
+        entry = json.loads((out / "detections.jsonl").read_text())
+        verbs = {triplet["verb"] for triplet in entry["triplets"]}
+        assert verbs <= {"ride", "hodl", "hold"}
+        assert verbs
+
+
 def test_a_truncated_checkpoint(tmp_path: Path, complaint: Callable) -> None:
     path = tmp_path / "half.pth"
     torch.save({"model": {"weight": torch.zeros(1000)}}, path)
@@ -482,7 +534,7 @@ def test_convert_with_words_nobody_knows(tmp_path: Path, complaint: Callable) ->
 def test_disk_full_while_a_model_is_written(
     tmp_path: Path, complaint: Callable, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoiclip.checkpoints.convert_hoiclip", lambda *_: tiny_model())
+    monkeypatch.setattr("hoiclip.checkpoints.convert_hoiclip", lambda *_, **__: tiny_model())
     folder = tmp_path / "model"
     with full_disk(limit):
         told = complaint("convert", "hoiclip", "any.pth", "--out", folder)

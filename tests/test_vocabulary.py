@@ -135,3 +135,85 @@ def test_keeping_to_verbs_pairs_them_with_every_object() -> None:
         "a photo of a person juggling a person",
         "a photo of a person holding a person",
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ride horse\nhold ball\nkick ball",
+        "ride horse\r\nhold ball\r\n\r\nkick ball\r\n",
+        "ride horse; hold ball;kick ball",
+        "ride horse,\nhold ball;\n kick ball,",
+        "Ride Horse, HOLD ball, kick Ball, ride horse",
+        "ride horse，hold ball、kick ball；",
+        "ride horse\u2028hold ball\u0085kick ball",
+    ],
+)
+def test_lines_and_semicolons_separate_like_commas_and_case_agrees(words: str) -> None:
+    found = HoiVocabulary.from_words(words)
+    assert found == HoiVocabulary.from_words("ride horse, hold ball, kick ball")
+    assert [found.interaction_name(k) for k in range(3)] == ["ride horse", "hold ball", "kick ball"]
+
+
+def test_yaml_words_stay_words(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(
+        "verbs: [on, Off, yes, no, null, 2020-13-45, 1_000, 0x1F, {ride: null}, {hold: }]\n"
+        "objects: [Y, n, '12', 1e3, .inf, ~]\nunseen: null\ncategory_ids: [1, 2, 3, 4, 5, 6]\n"
+    )
+    words = HoiVocabulary.from_yaml(file)
+    assert words.verbs == ("on", "off", "yes", "no", "null", "2020-13-45", "1_000", "0x1f", "ride", "hold")
+    assert words.objects == ("y", "n", "12", "1e3", ".inf", "~")
+    assert words.gerunds[-2:] == ("riding", "holding")
+    assert words.category_ids[0] == 1
+    file.write_text("verbs: [Ride, Sit On]\nobjects: [Horse]\npairs: [RIDE horse, sit on Horse]\nrare: [ride HORSE]\n")
+    words = HoiVocabulary.from_yaml(file)
+    assert (words.verbs, words.rare) == (("ride", "sit_on"), {0})
+    for encoding in ("utf-8-sig", "utf-16"):
+        file.write_text("verbs: [ride]\r\nobjects: [horse]\r\n", encoding=encoding)
+        assert HoiVocabulary.from_yaml(file).verbs == ("ride",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"verbs: [ride]\nobjects: [cat]\ncategory_ids: [{'9' * 6000}]",
+        f"verbs: [ride]\nobjects: [cat]\ncategory_ids: [{'9' * 3000}]",
+        f"verbs: {'[' * 3000}{']' * 3000}\nobjects: [cat]",
+        f"verbs: [ride]\nobjects: [cat]\npairs: {'[' * 300}{']' * 300}",
+        "a: &a [x, x]\nb: &b [*a, *a]\nverbs: [*b]\nobjects: [cat]",
+        "verbs: [[ride]]\nobjects: [cat]",
+        "verbs: [{ride: [riding]}]\nobjects: [cat]",
+        "verbs: [Ride, ride]\nobjects: [cat]",
+        "verbs: [ride]\nobjects: [cat]\nrare: {ride: cat}",
+    ],
+)
+def test_odd_yaml_is_one_sentence(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(content)
+    with pytest.raises(HoiError) as error:
+        HoiVocabulary.from_yaml(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_verbs_agree_in_case_and_slips_are_found() -> None:
+    known = HoiVocabulary.from_words("ride horse, hold ball")
+    assert known.with_verbs(["RIDE"]).verbs == ("ride",)
+    assert known.with_verbs(["hodl", "kick", "ride"]).slips(known) == [("hodl", "hold")]
+    assert HoiVocabulary.from_words("ride hrose, feed horse").slips(known) == [("hrose", "horse")]
+    assert HoiVocabulary.from_words("ride house").slips(known) == [("house", "horse")]
+    assert known.slips(known) == []
+
+
+def test_a_saved_vocabulary_with_odd_numbers_is_told(tmp_path: Path) -> None:
+    saved = HoiVocabulary.from_words("ride horse").to_dict()
+    for broken in ({**saved, "verbs": [1]}, {**saved, "category_ids": [10**400]}):
+        (tmp_path / "vocabulary.json").write_text(json.dumps(broken))
+        with pytest.raises(HoiError, match=r"vocabulary\.json"):
+            HoiVocabulary.from_pretrained(tmp_path)
+    for text in ("[" * 100_000, '{"verbs": ' + "9" * 6000 + "}"):
+        (tmp_path / "vocabulary.json").write_text(text)
+        with pytest.raises(HoiError, match=r"vocabulary\.json"):
+            HoiVocabulary.from_pretrained(tmp_path)

@@ -67,15 +67,16 @@ def tiny_config(**changes: Any) -> HoiClipConfig:
     return HoiClipConfig(**{**sizes, **changes})
 
 
-def tiny_tokenizer(folder: Path) -> Path:
-    """CLIP's tokenizer without merges: every byte is a word.  Real class, real files."""
+def tiny_tokenizer(folder: Path, end: int = 513) -> Path:
+    """CLIP's tokenizer without merges: every byte is a word; ``end`` ends sentences.  Real class, real files."""
     keep = [*range(33, 127), *range(161, 173), *range(174, 256)]
     symbols = [chr(b) for b in keep] + [chr(256 + i) for i in range(256 - len(keep))]
     tokens = [*symbols, *(s + "</w>" for s in symbols), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    vocab = {token: i for i, token in enumerate(tokens)} | {"<|startoftext|>": end - 1, "<|endoftext|>": end}
+    (folder / "vocab.json").write_text(json.dumps(vocab))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=[], model_max_length=77).save_pretrained(folder)
+    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77).save_pretrained(folder)
     return folder
 
 

@@ -21,6 +21,7 @@ from hoiclip.images import as_image, resized_size, to_rgb
 from hoiclip.losses import cxcywh_to_xyxy
 from hoiclip.models.configuration import HoiClipConfig
 from hoiclip.models.outputs import HoiClipOutput
+from hoiclip.models.ranges import whole_number
 from hoiclip.postprocessing import rank_batch, training_free_enhancement
 from hoiclip.published import CLIP_SIZE, LONGEST_EDGE, SHORTEST_EDGE, ZERO_SHOT_TOP_K
 from hoiclip.vocabulary import HoiVocabulary
@@ -30,6 +31,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 # Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
+LARGEST_VIEW = 8192  # pixels; no detector or CLIP looks at more
 EXTREME_RATIO = 20
 
 
@@ -93,6 +95,9 @@ class HoiClipProcessor(ProcessorMixin):
         shortest_edge, longest_edge: the detector's size in pixels.
         clip_size: side of CLIP's square in pixels.
         zero_shot_top_k: default K of the training-free enhancement, None for none.
+
+    Raises:
+        HoiError: if a size is no whole number of pixels, or beyond what can be meant.
     """
 
     def __init__(
@@ -104,6 +109,10 @@ class HoiClipProcessor(ProcessorMixin):
         zero_shot_top_k: int | None = ZERO_SHOT_TOP_K,
     ) -> None:
         self.vocabulary = HoiVocabulary.coerce(vocabulary)
+        for name, value in (("shortest_edge", shortest_edge), ("longest_edge", longest_edge), ("clip_size", clip_size)):
+            whole_number(name, value, 1, LARGEST_VIEW)
+        if zero_shot_top_k is not None:
+            whole_number("zero_shot_top_k", zero_shot_top_k, 1, 10**6)
         self.shortest_edge = shortest_edge
         self.longest_edge = longest_edge
         self.clip_size = clip_size
@@ -242,6 +251,8 @@ class HoiClipProcessor(ProcessorMixin):
         vocabulary = HoiVocabulary.from_pretrained(source)
         try:
             return cls(vocabulary=vocabulary, **settings)
+        except HoiError as error:
+            raise HoiError(f"{source}: in processor_config.json {error}") from error
         except TypeError as error:
             raise HoiError(f"{source}: {advice} ({error})") from error
 

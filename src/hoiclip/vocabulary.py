@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,11 +25,12 @@ import yaml
 
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS, read_text, write_text_atomic
+from hoiclip.hub import prepare
+from hoiclip.words import PREPOSITIONS, identifier, likely_slips, split_phrase, split_words
 
 VOCABULARY_FILE = "vocabulary.json"
 NOTHING = "nothing"
 NO_INTERACTION = "no_interaction"
-PREPOSITIONS = ("on", "at", "with", "in", "over", "to", "from", "under", "into", "off", "for", "around", "up", "down")
 SPLITS = ("rf_uc", "nf_uc", "uo", "uv", "uc0", "uc1", "uc2", "uc3", "uc4")
 
 
@@ -66,6 +67,10 @@ class HoiVocabulary:
             raise HoiError(f"vocabulary {self.name!r} has no interaction: name at least one verb-object pair")
         if len(self.gerunds) != len(self.verbs) or len(self.articles) != len(self.objects):
             raise HoiError(f"vocabulary {self.name!r}: every verb needs a gerund and every object an article")
+        if not all(isinstance(n, str) for n in (*self.verbs, *self.gerunds, *self.objects, *self.articles)):
+            raise HoiError(f"vocabulary {self.name!r}: every verb, gerund, object and article must be a word")
+        if any(abs(i) > 2**31 for i in self.category_ids):
+            raise HoiError(f"vocabulary {self.name!r}: a category id is beyond every number that files use")
         for what, names in (("verb", self.verbs), ("object", self.objects), ("interaction", self.interactions)):
             if len(set(names)) != len(names):
                 twice = next(n for n in names if list(names).count(n) > 1)
@@ -113,15 +118,18 @@ class HoiVocabulary:
         path = Path(path)
         text = read_text(path, "an existing vocabulary file")
         try:
-            data = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that is none
+            # every plain word stays a word: on, off, yes, no, dates and numbers too
+            data = yaml.load(text, Loader=yaml.BaseLoader)
+        except RecursionError as error:
+            raise HoiError(f"{path}: lists are nested too deeply; see the guide for a vocabulary file") from error
+        except (yaml.YAMLError, ValueError) as error:
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise HoiError(f"{path}: line {line} is not valid YAML; see the guide for a vocabulary file") from error
         try:
             return cls._from_yaml_data(data, path.stem)
         except HoiError as error:
             raise HoiError(f"{path}: {error}") from error
-        except (TypeError, ValueError, StopIteration) as error:
+        except (TypeError, ValueError, StopIteration, RecursionError) as error:
             raise HoiError(
                 f"{path}: an entry is empty or of the wrong kind; see the guide for a vocabulary file"
             ) from error
@@ -139,16 +147,20 @@ class HoiVocabulary:
         verbs, gerunds = [], []
         for entry in data["verbs"]:
             verb, given = next(iter(entry.items())) if isinstance(entry, dict) else (entry, None)
-            verbs.append(_identifier(verb))
-            gerunds.append(str(given) if given else gerund(verbs[-1]))
-        objects = [_identifier(o) for o in data["objects"]]
+            verbs.append(identifier(verb))
+            if isinstance(given, (dict, list)):
+                raise HoiError(f"the gerund of {verbs[-1]!r} must be words, as in {{juggle: juggling with}}")
+            gerunds.append(given if given not in (None, "", "null", "~") else gerund(verbs[-1]))
+        objects = [identifier(o) for o in data["objects"]]
 
         def pair(entry: Any) -> tuple[int, int]:
-            names = entry if isinstance(entry, list) else _split_phrase(str(entry), verbs, objects)
+            if not isinstance(entry, str) and not (isinstance(entry, list) and all(isinstance(n, str) for n in entry)):
+                raise HoiError("a pair must be words, as in ride unicycle")
+            names = entry if isinstance(entry, list) else split_phrase(entry, verbs, objects)
             try:
-                return verbs.index(_identifier(names[0])), objects.index(_identifier(names[1]))
+                return verbs.index(identifier(names[0])), objects.index(identifier(names[1]))
             except (ValueError, IndexError):
-                raise HoiError(f"the pair {entry!r} is not one of the listed verbs and objects") from None
+                raise HoiError(f"the pair {str(entry)[:100]!r} is not one of the listed verbs and objects") from None
 
         wanted = data.get("pairs", "all")
         if wanted == "all":
@@ -160,23 +172,25 @@ class HoiVocabulary:
         parts: dict[str, Any] = {}
         for key in ("rare", "unseen"):
             try:
-                parts[key] = frozenset(interactions.index(pair(entry)) for entry in data.get(key) or ())
+                parts[key] = frozenset(interactions.index(pair(entry)) for entry in _list(data, key))
             except ValueError:
                 raise HoiError(f"'{key}' names a pair which 'pairs' does not contain") from None
         return cls(
-            name=str(data.get("name", name)),
+            name=data["name"] if data.get("name") and isinstance(data["name"], str) else name,
             verbs=tuple(verbs),
             gerunds=tuple(gerunds),
             objects=tuple(objects),
             articles=tuple(article(o) for o in objects),
             interactions=tuple(interactions),
-            category_ids=tuple(int(i) for i in data.get("category_ids") or ()),
+            category_ids=tuple(int(i) for i in _list(data, "category_ids")),
             **parts,
         )
 
     @classmethod
     def from_words(cls, words: str, name: str = "custom") -> HoiVocabulary:
-        """Parse a vocabulary from a line such as ``"ride unicycle, sit on bench"``.
+        """Parse a vocabulary from words such as ``"ride unicycle, sit on bench"``.
+
+        Commas, semicolons and lines separate interactions; upper and lower case agree.
 
         The verb is a known one where possible (``sit on``), else the first word and a preposition
         that follows it; the rest is the object.
@@ -184,8 +198,8 @@ class HoiVocabulary:
         Raises:
             HoiError: if a part has no object.
         """
-        phrases = [part.strip() for part in words.split(",") if part.strip()]
-        pairs = list(dict.fromkeys(_split_phrase(phrase, _known_verbs(), ()) for phrase in phrases))
+        phrases = [part for part in split_words(words) if part]
+        pairs = list(dict.fromkeys(split_phrase(phrase, _known_verbs(), ()) for phrase in phrases))
         verbs = list(dict.fromkeys(v for v, _ in pairs))
         objects = list(dict.fromkeys(o for _, o in pairs))
         return cls(
@@ -207,11 +221,11 @@ class HoiVocabulary:
         return cls.from_name(str(vocabulary))
 
     def with_verbs(self, verbs: Iterable[str]) -> HoiVocabulary:
-        """Only these verbs, each with every object; verbs it does not know yet are added.
+        """Only these verbs, each with every object; verbs it does not know yet are added, case does not matter.
 
         Objects are those of the vocabulary that are one ("nothing" is left out).
         """
-        names = tuple(dict.fromkeys(_identifier(verb) for verb in verbs))
+        names = tuple(dict.fromkeys(identifier(verb) for verb in verbs))
         known = dict(zip(self.verbs, self.gerunds, strict=True))
         return replace(
             self,
@@ -224,6 +238,11 @@ class HoiVocabulary:
             rare=frozenset(),
             unseen=frozenset(),
         )
+
+    def slips(self, known: HoiVocabulary) -> list[tuple[str, str]]:
+        """Verbs and objects that ``known`` lacks but that look like a misspelt one of its own: (word, known word)."""
+        pairs = likely_slips(self.verbs, known.verbs, _known_verbs())
+        return pairs + likely_slips(self.objects, known.objects, _published("hico").objects)
 
     # --- saved beside the weights -----------------------------------------------------------------
 
@@ -261,10 +280,11 @@ class HoiVocabulary:
         """
         from transformers.utils import cached_file  # the hub's client; all else here is light
 
+        prepare(source, (VOCABULARY_FILE,))
         try:
             path = cached_file(str(source), VOCABULARY_FILE)
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise HoiError(
                 f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote"
             ) from error
@@ -375,24 +395,14 @@ def article(noun: str) -> str:
     return "an" if noun[0].lower() in "aeiou" and not noun.startswith(("uni", "use", "eu")) else "a"
 
 
-def _identifier(name: Any) -> str:
-    identifier = re.sub(r"[\s_]+", "_", str(name).strip())
-    if not identifier:
-        raise HoiError("a verb or object has an empty name")
-    return identifier
-
-
-def _split_phrase(phrase: str, verbs: Iterable[str], objects: Sequence[str]) -> tuple[str, str]:
-    words = re.split(r"[\s_]+", phrase.strip())
-    known = set(verbs)
-    for length in range(len(words) - 1, 0, -1):  # the longest verb that is known wins
-        verb, rest = "_".join(words[:length]), "_".join(words[length:])
-        if verb in known and (not objects or rest in objects):
-            return verb, rest
-    length = 2 if len(words) > 2 and words[1] in PREPOSITIONS else 1
-    if len(words) <= length:
-        raise HoiError(f"{phrase!r} needs a verb and an object, as in 'ride bicycle'")
-    return "_".join(words[:length]), "_".join(words[length:])
+def _list(data: dict[str, Any], key: str) -> list[Any]:
+    """An optional list of a vocabulary file; null and nothing are empty."""
+    found = data.get(key)
+    if found in (None, "", "null", "~"):
+        return []
+    if not isinstance(found, list):
+        raise HoiError(f"'{key}' must be a list")
+    return found
 
 
 def _table(name: str) -> list[dict[str, str]]:

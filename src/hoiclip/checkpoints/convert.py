@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DetrConfig
+from transformers import CLIPModel, DetrConfig
 from transformers.initialization import no_init_weights
 
+from hoiclip.checkpoints.architecture import detector_changes
 from hoiclip.checkpoints.initialise import load_clip
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
@@ -30,7 +31,7 @@ from hoiclip.checkpoints.key_mapping import (
     map_resnet,
     resnet_name,
 )
-from hoiclip.checkpoints.reading import as_weights, fill_weights
+from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, shapes_told
 from hoiclip.errors import HoiError
 from hoiclip.models.configuration import HoiClipConfig, clip_config, detector_config
 from hoiclip.models.modeling import HoiClipModel
@@ -38,7 +39,9 @@ from hoiclip.models.text_embedder import TextEmbedder
 from hoiclip.vocabulary import HoiVocabulary
 
 
-def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico") -> HoiClipModel:
+def convert_hoiclip(
+    source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico", weights: str | None = None
+) -> HoiClipModel:
     """Convert the official HOICLIP checkpoint to a :class:`HoiClipModel`.
 
     It keeps what it was trained with: the frozen random bias of the text classifiers, V-COCO's
@@ -48,23 +51,31 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
     Args:
         source: a state dict, a training checkpoint, or the path of a ``.pth`` file.
         vocabulary: what it was trained on, ``hico``, ``hico_rf_uc``, ..., ``hico_uc4`` or ``vcoco``.
+        weights: ``raw`` or ``ema`` where the file holds both; by default raw, which is told.
 
     Raises:
-        HoiError: if the file cannot be read or does not belong to that vocabulary.
+        HoiError: if the file cannot be read, does not belong to that vocabulary, or says beside its
+            weights that it was trained with an architecture that is not supported.
     """
-    weights, origin = as_weights(source)
+    checkpoint = open_checkpoint(source, weights)
     vocabulary = HoiVocabulary.coerce(vocabulary)
-    _check_rows(weights, vocabulary, origin)
+    with shapes_told(checkpoint.origin):
+        return _hoiclip(checkpoint, vocabulary)
+
+
+def _hoiclip(checkpoint: Checkpoint, vocabulary: HoiVocabulary) -> HoiClipModel:
+    found, origin = checkpoint.weights, checkpoint.origin
+    _check_rows(found, vocabulary, origin)
     config = HoiClipConfig(
-        detector=_detector(weights),
-        clip=clip_sizes(weights, "clip_model."),
+        detector=_detector(checkpoint, only_relu=True, only_eight_heads=True),
+        clip=clip_sizes(found, "clip_model."),
         vocabulary=vocabulary,
         verb_weight=0.1 if vocabulary.name == "vcoco" else 0.5,
         mask_padding=False,
         classifier_bias=True,
         unused_parameters=True,
     )
-    names = KeyMapper(weights, origin)
+    names = KeyMapper(found, origin)
     _map_detector(names, config)
     map_clip(names, "clip_model.", "clip.", config.clip)
     old, new = "transformer", "interaction_decoder"
@@ -92,30 +103,42 @@ def convert_hoiclip(source: Mapping[str, Any] | str | Path, vocabulary: str | Ho
 
 
 def convert_gen_vlkt(
-    source: Mapping[str, Any] | str | Path, vocabulary: str | HoiVocabulary = "hico", clip: str | Path | None = None
+    source: Mapping[str, Any] | str | Path,
+    vocabulary: str | HoiVocabulary = "hico",
+    clip: str | Path | None = None,
+    weights: str | None = None,
 ) -> HoiClipModel:
     """Convert the official GEN-VLKT checkpoint (the paper's baseline) to a :class:`HoiClipModel`.
 
     Args:
-        source, vocabulary: as in :func:`convert_hoiclip`.
+        source, vocabulary, weights: as in :func:`convert_hoiclip`.
         clip: CLIP folder, hub id or OpenAI archive.  Without it the model detects as published but
             can neither be trained further nor take another vocabulary.
 
     Raises:
-        HoiError: if the file cannot be read or does not belong to that vocabulary.
+        HoiError: as :func:`convert_hoiclip`.
     """
-    weights, origin = as_weights(source)
+    checkpoint = open_checkpoint(source, weights)
     vocabulary = HoiVocabulary.coerce(vocabulary)
-    _check_rows(weights, vocabulary, origin)
-    clip_model = load_clip(clip) if clip else None
+    with shapes_told(checkpoint.origin):
+        _check_rows(checkpoint.weights, vocabulary, checkpoint.origin)
+        detector = _detector(checkpoint, only_relu=False, only_eight_heads=False)
+        clip_model = load_clip(clip) if clip else None
+        return _gen_vlkt(checkpoint, vocabulary, detector, clip_model)
+
+
+def _gen_vlkt(
+    checkpoint: Checkpoint, vocabulary: HoiVocabulary, detector: DetrConfig, clip_model: CLIPModel | None
+) -> HoiClipModel:
+    origin = checkpoint.origin
     config = HoiClipConfig(
         variant="gen-vlkt",
-        detector=_detector(weights),
+        detector=detector,
         clip=clip_model.config if clip_model else clip_config(),
         carries_clip=clip_model is not None,
         vocabulary=vocabulary,
     )
-    names = KeyMapper(weights, origin)
+    names = KeyMapper(checkpoint.weights, origin)
     _map_detector(names, config)
     _map_gen_vlkt_decoder(names, "interaction_decoder", config)
     _map_classifiers(names, vocabulary)
@@ -136,9 +159,10 @@ def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, voc
     return model.eval()
 
 
-def _detector(weights: Weights) -> DetrConfig:
+def _detector(checkpoint: Checkpoint, **supported: bool) -> DetrConfig:
     """A file's detector.  It knows nothing of dropout, which is the matter of a run (``model.dropout``)."""
-    return detector_config(resnet_name(weights, "backbone.0.body"), dropout=0.0)
+    changes = detector_changes(checkpoint, **supported)
+    return detector_config(resnet_name(checkpoint.weights, "backbone.0.body"), dropout=0.0, **changes)
 
 
 def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> None:
@@ -148,9 +172,10 @@ def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> Non
         ("obj_visual_projection.weight", len(vocabulary.objects) + 1),
         ("verb_projection.weight", len(vocabulary.verbs)),
     ):
-        if name in weights and len(weights[name]) != expected:
+        rows = weights[name].shape[:1].numel() if name in weights else expected
+        if rows != expected:
             raise HoiError(
-                f"{origin}: has {len(weights[name])} rows in {name} where the vocabulary {vocabulary.name!r} "
+                f"{origin}: has {rows} rows in {name} where the vocabulary {vocabulary.name!r} "
                 f"has {expected}; name the vocabulary it was trained on"
             )
 

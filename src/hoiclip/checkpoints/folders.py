@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers.initialization import no_init_weights
 
+from hoiclip.checkpoints.key_mapping import refuse_no_numbers
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
+from hoiclip.hub import is_hub_id, prepare
 from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
@@ -20,14 +24,15 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
     """Write a model folder that :func:`hoiclip.load` opens: weights, vocabulary, settings, tokenizer.
 
     Raises:
-        HoiError: if the folder cannot be written or the tokenizer cannot be found.
+        HoiError: if the folder cannot be written, or the tokenizer cannot be found or does not fit the model.
     """
-    if tokenizer is not None:
-        model.text_embedder = TextEmbedder(tokenizer)
-        model.text_embedder.tokenizer  # noqa: B018  fetched now, so that it is saved with the model
     vocabulary = model.vocabulary
     if vocabulary is None:
         raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
+    if tokenizer is not None:
+        embedder = TextEmbedder(tokenizer)
+        embedder.check((*vocabulary.interaction_prompts, *vocabulary.object_prompts))
+        model.text_embedder = embedder
     processor = HoiClipProcessor(
         vocabulary,
         clip_size=model.config.clip.vision_config.image_size,
@@ -44,10 +49,14 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
 
 
 def check_source(source: str | Path) -> None:
-    """Raise HoiError if ``source`` is neither a folder nor what a hub id looks like."""
-    may_be_id = str(source).count("/") == 1 and not os.path.exists(source) and not os.path.isabs(source)
-    if not (os.path.isdir(source) or may_be_id):
+    """Raise HoiError if ``source`` is neither a folder nor a hub id that can be read, or is in the hub's cache."""
+    if os.path.isdir(source):
+        return
+    if not (is_hub_id(source) and str(source).count("/") == 1):
         raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
+    reason = prepare(source)
+    if reason is not None:
+        raise HoiError(f"{source}: no folder of this name, and no model of the hub: {reason}; give a folder")
 
 
 def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipModel:
@@ -69,6 +78,8 @@ def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipMo
         if dropout is not None:
             changes["config"] = HoiClipConfig.from_pretrained(source)
             changes["config"].detector.update(dropout_everywhere(dropout))
+        if os.path.isdir(source):
+            _check_sizes(source)
         loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **changes)
         model, account = cast(Any, loaded)
     except HoiError as error:
@@ -76,9 +87,33 @@ def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipMo
     except Exception as error:  # transformers and safetensors raise many kinds for broken folders
         reason = first_line(error).rstrip(".")
         raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error
+    refuse_no_numbers(model.state_dict(), f"{source}: in model.safetensors")
     for what in ("missing", "unexpected", "mismatched"):
         names = sorted(key if isinstance(key, str) else key[0] for key in account[f"{what}_keys"])
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise HoiError(f"{source}: {what} weights in model.safetensors ({names[0]}{more}); save the model again")
     return model
+
+
+def _check_sizes(folder: str | Path) -> None:
+    """Compare a model folder's config.json with the shapes in its weights, before anything of that size is made.
+
+    Raises:
+        HoiError: if they do not fit.
+        Exception: of many kinds, if the folder is broken.
+    """
+    weights = Path(folder) / "model.safetensors"
+    if not weights.is_file():
+        return  # told by those who load it
+    with torch.device("meta"), no_init_weights():
+        expected = HoiClipModel(HoiClipConfig.from_pretrained(folder)).state_dict()
+    with safe_open(weights, framework="pt") as file:
+        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wrong = [name for name in held if name in expected and tuple(expected[name].shape) != held[name]]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise HoiError(
+            f"{folder}: mismatched weights in model.safetensors ({wrong[0]}{more}): config.json has other sizes; "
+            "save the model again"
+        )

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection
+from transformers import AutoConfig, CLIPModel, DetrConfig, DetrForObjectDetection, PreTrainedConfig
 from transformers.initialization import no_init_weights
 
 from hoiclip import published
+from hoiclip.checkpoints.architecture import check_detr_config, detector_changes
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
     Weights,
@@ -19,25 +20,41 @@ from hoiclip.checkpoints.key_mapping import (
     map_decoder_layer,
     map_encoder_layer,
     map_resnet,
+    refuse_no_numbers,
     resnet_name,
 )
-from hoiclip.checkpoints.reading import fill_weights, read_weights
+from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, read_weights, shapes_told
 from hoiclip.errors import HoiError, first_line
+from hoiclip.hub import prepare
 from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
+from hoiclip.models.text_embedder import TextEmbedder
 from hoiclip.vocabulary import HoiVocabulary
+
+OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")  # no other CLIP with these names holds them
 
 
 def load_clip(source: str | Path) -> CLIPModel:
     """Load CLIP from a folder or hub id of transformers, or from OpenAI's own archive (``ViT-B-32.pt``).
 
     Raises:
-        HoiError: if it cannot be read.
+        HoiError: if it cannot be read, or is a file that does not say which activation it was trained with.
     """
     if not Path(source).is_file():
         return _from_hub(CLIPModel, source, "a CLIP")
     weights = read_weights(source)
+    if "visual.conv1.weight" in weights and not all(name in weights for name in OPENAI_ONLY):
+        # open_clip's files have the same names, and mostly another activation (GELU)
+        raise HoiError(
+            f"{source}: does not say which activation it was trained with, as OpenAI's archives do by their "
+            f"{', '.join(OPENAI_ONLY)}; give a transformers folder or hub id of this CLIP, whose config.json says it"
+        )
+    with shapes_told(str(source)):
+        return _openai_clip(weights, source)
+
+
+def _openai_clip(weights: Weights, source: str | Path) -> CLIPModel:
     config = clip_sizes(weights, "")
     names = KeyMapper(weights, str(source))
     map_clip(names, "", "", config)
@@ -48,21 +65,34 @@ def load_clip(source: str | Path) -> CLIPModel:
     return model.eval()
 
 
-def load_detr(source: str | Path) -> tuple[Weights, DetrConfig]:
+def load_detr(source: str | Path, weights: str | None = None) -> tuple[Weights, DetrConfig]:
     """Load DETR weights under transformers' names, from a folder or hub id or the official ``.pth``.
 
     Files of the same layout with fewer decoder layers are read too: DP-HOI's pretrained start has three.
 
+    Args:
+        source: where it is.
+        weights: ``raw`` or ``ema`` where a file holds both; by default raw, which is told.
+
     Raises:
-        HoiError: if it cannot be read.
+        HoiError: if it cannot be read, or was trained with an architecture that is not supported.
     """
     if not Path(source).is_file():
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
+        check_detr_config(model.config, source)
         return model.state_dict(), model.config
-    weights = read_weights(source)
-    layers = {name.split(".")[3] for name in weights if name.startswith("transformer.decoder.layers.")}
-    config = detector_config(resnet_name(weights, "backbone.0.body"), decoder_layers=max(len(layers), 1))
-    names = KeyMapper(weights, str(source))
+    checkpoint = open_checkpoint(source, weights)
+    with shapes_told(checkpoint.origin):
+        return _official_detr(checkpoint)
+
+
+def _official_detr(checkpoint: Checkpoint) -> tuple[Weights, DetrConfig]:
+    found = checkpoint.weights
+    layers = {name.split(".")[3] for name in found if name.startswith("transformer.decoder.layers.")}
+    changes = detector_changes(checkpoint, only_relu=False, only_eight_heads=False)
+    backbone = resnet_name(found, "backbone.0.body")
+    config = detector_config(backbone, **{**changes, "decoder_layers": max(len(layers), 1)})
+    names = KeyMapper(found, checkpoint.origin)
     map_resnet(names, "backbone.0.body", "model.backbone.model", config.backbone_config.depths)
     names.linear("input_proj", "model.input_projection")
     for i in range(config.encoder_layers):
@@ -82,14 +112,24 @@ def _detr_revision(source: str | Path) -> str:
 
 
 def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
+    reason = prepare(source, revision=options.get("revision"))
+    if reason is not None:
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder")
     try:
-        AutoConfig.from_pretrained(source, **options)
+        found_config = PreTrainedConfig.get_config_dict(source, **options)[0]
+        if "auto_map" in found_config:  # what is computed is in code beside the weights, which is not run
+            raise HoiError(f"{source}: wants to run code of its own (auto_map in config.json), which is never done; "
+                           f"give {what} that transformers knows")  # fmt: skip
+        AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         model, found = kind.from_pretrained(source, output_loading_info=True, **options)
+    except HoiError:
+        raise
     except Exception as error:  # the hub client raises many kinds
         raise HoiError(f"{source}: {what} cannot be loaded from there ({first_line(error)})") from error
     if found["missing_keys"] or found["unexpected_keys"] or found["mismatched_keys"]:
         lists = listing("missing", found["missing_keys"]) + listing("unexpected", found["unexpected_keys"])
         raise HoiError(f"{source}: is not {what}{lists}{listing('wrongly shaped', map(str, found['mismatched_keys']))}")
+    refuse_no_numbers(model.state_dict(), str(source))
     return model.eval()
 
 
@@ -100,6 +140,7 @@ def initialise_from(
     *,
     seed: int = 0,
     tokenizer: Any = None,
+    weights: str | None = None,
     queries: str = "fresh",
     dropout: float = published.DROPOUT,
     **config: Any,
@@ -118,6 +159,7 @@ def initialise_from(
         vocabulary: what to train.
         seed: of the fresh half.
         tokenizer: CLIP's tokenizer; by default the one beside ``clip``.
+        weights: ``raw`` or ``ema`` where a DETR file holds both; by default raw, which is told.
         queries: ``fresh`` as published, or ``detr``: each pair begins where one of DETR's queries
             looks, which finds pairs sooner.
         dropout: of attention, hidden layers and residual branches of encoder and decoders, while training.
@@ -126,7 +168,7 @@ def initialise_from(
     Raises:
         HoiError: if a part cannot be read or does not fit, or DETR has fewer queries than are wanted.
     """
-    weights, detr_config = load_detr(detr)
+    known, detr_config = load_detr(detr, weights)
     clip_model = load_clip(clip)
     vocabulary = HoiVocabulary.coerce(vocabulary)
     layers = min(config.pop("decoder_layers", published.INTERACTION_LAYERS), detr_config.decoder_layers)
@@ -134,17 +176,19 @@ def initialise_from(
     detector = DetrConfig(**{**kept, "decoder_layers": layers, **dropout_everywhere(dropout)})
     if tokenizer is None and Path(clip).is_dir():
         tokenizer = str(clip)
-    if isinstance(tokenizer, str):
-        config["tokenizer"] = tokenizer
+    if isinstance(tokenizer, (str, Path)):
+        config["tokenizer"] = str(tokenizer)
+        sentences = (*vocabulary.interaction_prompts, *vocabulary.object_prompts)
+        TextEmbedder(str(tokenizer)).check(sentences, clip_model.config.text_config)  # before a model is made in vain
     full = HoiClipConfig(detector=detector, clip=clip_model.config, vocabulary=vocabulary, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = HoiClipModel(full)
-    taken = _detector_weights(weights, model)
+    taken = _detector_weights(known, model)
     taken |= {f"clip.{name}": tensor for name, tensor in clip_model.state_dict().items()}
     fill_weights(model, taken, str(detr), "its sizes do not fit the model", complete=False)
     if queries == "detr":
-        _begin_at_detr_queries(model, weights["model.query_position_embeddings.weight"], str(detr))
+        _begin_at_detr_queries(model, known["model.query_position_embeddings.weight"], str(detr))
     return model.set_vocabulary(vocabulary, tokenizer).eval()
 
 

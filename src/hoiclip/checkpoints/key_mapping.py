@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 from transformers import CLIPConfig
 
@@ -27,7 +28,9 @@ class KeyMapper:
         if old not in self.left:
             self.missing.append(old)
             return None
-        return self.left.pop(old).float()
+        tensor = self.left.pop(old)
+        refuse_no_numbers({old: tensor}, self.origin)
+        return tensor.float()
 
     def move(self, old: str, new: str) -> None:
         tensor = self.take(old)
@@ -64,12 +67,28 @@ class KeyMapper:
         return self.result
 
 
+def refuse_no_numbers(weights: Weights, origin: str) -> None:
+    """Raise HoiError if a weight holds NaN or infinity, naming it."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise HoiError(f"{origin}: {printable(name)} holds NaN or infinity; take one from before training diverged")
+
+
 def listing(what: str, names: Iterable[str]) -> str:
     names = list(names)
-    if not names:
-        return ""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"; {what}: {shown}"
+    return f"; {what}: {listed(names)}" if names else ""
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in a sentence, the first few of many."""
+    names = list(names)
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(name: str, most: int = 120) -> str:
+    """A name that a file holds, in one line and fit for every console: what cannot be printed is escaped."""
+    return (name if name.isprintable() else ascii(name)[1:-1])[:most]
 
 
 # --- ResNet, DETR layers, CLIP ---------------------------------------------------------------------
@@ -161,8 +180,8 @@ def clip_sizes(weights: Weights, prefix: str) -> CLIPConfig:
     """The CLIP that a checkpoint holds, read off its shapes."""
     patches = weights.get(f"{prefix}visual.conv1.weight")
     positions = weights.get(f"{prefix}visual.positional_embedding")
-    if patches is None or positions is None:
-        return clip_config("ViT-B/32")
+    if patches is None or positions is None or patches.ndim != 4 or positions.ndim != 2:
+        return clip_config("ViT-B/32")  # what is wrong with these is listed later
     by_shape = {(1024, 14, 257): "ViT-L/14", (1024, 14, 577): "ViT-L/14@336", (768, 16, 197): "ViT-B/16"}
     return clip_config(by_shape.get((patches.shape[0], patches.shape[-1], positions.shape[0]), "ViT-B/32"))
 

@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clip", help="CLIP folder, hub id or OpenAI archive (needed by detr, optional for gen-vlkt)")
     parser.add_argument("--tokenizer", help="folder or hub id of CLIP's tokenizer, to be saved with the model")
+    parser.add_argument(
+        "--weights",
+        choices=("raw", "ema"),
+        help="of a file that holds weights and their moving average (default: raw, and what there is where it is one)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the fresh half of a model made from DETR (default 0)")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
 
@@ -28,13 +33,15 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     if args.kind == "hoiclip":
-        model = convert_hoiclip(args.file, args.vocabulary)
+        model = convert_hoiclip(args.file, args.vocabulary, weights=args.weights)
     elif args.kind == "gen-vlkt":
-        model = convert_gen_vlkt(args.file, args.vocabulary, clip=args.clip)
+        model = convert_gen_vlkt(args.file, args.vocabulary, clip=args.clip, weights=args.weights)
     elif not args.clip:
         raise HoiError("--clip is missing: a model that starts from DETR also needs a CLIP folder, hub id or archive")
     else:
-        model = initialise_from(args.file, args.clip, args.vocabulary, seed=args.seed, tokenizer=args.tokenizer)
+        model = initialise_from(
+            args.file, args.clip, args.vocabulary, seed=args.seed, tokenizer=args.tokenizer, weights=args.weights
+        )
     save_model(model, args.out, tokenizer=args.tokenizer)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())

@@ -7,9 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
 from hoiclip.errors import HoiError
+
+if TYPE_CHECKING:
+    from hoiclip.inference.detector import HoiDetector
+    from hoiclip.vocabulary import HoiVocabulary
 
 LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
 
@@ -50,7 +55,6 @@ def run(args: argparse.Namespace) -> int:
 
     from hoiclip.detection_files import DetectionWriter
     from hoiclip.images import find_images, save_image
-    from hoiclip.vocabulary import HoiVocabulary
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
@@ -61,23 +65,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
         return 0
     drawings = {} if args.no_pictures else drawing_paths(images, args.out)
-    vocabulary = None
-    if args.interactions is not None:
-        vocabulary = HoiVocabulary.from_words(args.interactions)
-    elif args.vocabulary is not None:
-        vocabulary = HoiVocabulary.coerce(args.vocabulary)
-
-    from hoiclip.inference.detector import load  # heavy: what can be refused has been refused by now
-
-    quiet_libraries()
-    detector = load(
-        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
-    )
-    if args.verbs is not None:
-        detector.set_vocabulary(detector.vocabulary.with_verbs(args.verbs.split(",")))
-
     failed = 0
-    stream = detector.detect_files(
+    stream = open_detector(args).detect_files(
         waiting,
         keep_images=not args.no_pictures,
         draft=args.draft,
@@ -100,6 +89,40 @@ def run(args: argparse.Namespace) -> int:
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
     return BAD_INPUT if failed else 0
+
+
+def open_detector(args: argparse.Namespace) -> HoiDetector:
+    """The detector, asked for the interactions that the options name; likely slips are told on stderr."""
+    from hoiclip.vocabulary import HoiVocabulary
+    from hoiclip.words import split_words
+
+    vocabulary = None
+    if args.interactions is not None:
+        vocabulary = HoiVocabulary.from_words(args.interactions)
+    elif args.vocabulary is not None:
+        vocabulary = HoiVocabulary.coerce(args.vocabulary)
+
+    from hoiclip.inference.detector import SHIPPED_MODEL, load  # heavy: what can be refused has been refused by now
+
+    quiet_libraries()
+    detector = load(
+        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
+    )
+    if args.verbs is not None:
+        vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
+        tell_slips(vocabulary, detector.vocabulary)
+        detector.set_vocabulary(vocabulary)
+    elif args.interactions is not None and vocabulary is not None:
+        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL))
+    return detector
+
+
+def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
+    """Say on stderr, in one line, which new words look like misspelt ones that the model knows."""
+    slips = asked.slips(known)
+    if slips:
+        shown = ", ".join(f"{word!r} (did you mean {near!r}?)" for word, near in slips[:5])
+        print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
 def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:

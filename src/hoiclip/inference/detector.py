@@ -130,6 +130,12 @@ class HoiDetector:
         backend, precision = backend or "torch", precision or "fp32"
         check_combination(backend, precision)  # before minutes of loading
         model = load_model(source)
+        image_size = model.config.clip.vision_config.image_size
+        if model.clip is not None and processor.clip_size != image_size:
+            raise HoiError(
+                f"{source}: clip_size in processor_config.json is {processor.clip_size}, but this CLIP looks at "
+                f"{image_size} pixels; save the model again"
+            )
         if vocabulary is not None:
             model.set_vocabulary(vocabulary)
             assert model.vocabulary is not None

@@ -8,6 +8,7 @@ from transformers import CLIPConfig, DetrConfig, PreTrainedConfig
 
 from hoiclip import published
 from hoiclip.errors import HoiError
+from hoiclip.models.ranges import check_ranges
 from hoiclip.vocabulary import HoiVocabulary
 
 RESNETS = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
@@ -173,7 +174,8 @@ class HoiClipConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     def _check(self) -> None:
-        """Raise HoiError where two switches do not go together."""
+        """Raise HoiError where a size cannot be meant, or two switches do not go together."""
+        check_ranges(self)
         instance_layers = self.detector.decoder_layers
         if self.variant == "gen-vlkt" and self.interaction_layers != instance_layers:
             raise HoiError(

@@ -281,7 +281,8 @@ class HoiClipModel(PreTrainedModel):
                 ``config.tokenizer``.
 
         Raises:
-            HoiError: if no tokenizer can be found, the model carries no CLIP, or its classifier is learned.
+            HoiError: if no tokenizer can be found or it cannot tell two sentences apart, a sentence is too long,
+                the model carries no CLIP, or its classifier is learned; the model then stays as it was.
         """
         vocabulary = HoiVocabulary.coerce(vocabulary)
         if self.clip is None:
@@ -291,11 +292,13 @@ class HoiClipModel(PreTrainedModel):
         learned = self.config.interaction_classifier == "learned"
         if learned and self.vocabulary is not None:
             raise HoiError("this model learned its classifier instead of reading sentences: it keeps its vocabulary")
-        if tokenizer is not None or self.text_embedder is None:
-            self.text_embedder = TextEmbedder(tokenizer or self.config.tokenizer)
+        embedder = self.text_embedder
+        if tokenizer is not None or embedder is None:
+            embedder = TextEmbedder(tokenizer or self.config.tokenizer)
         weight = self.interactions.weight
         sentences = (*vocabulary.interaction_prompts, *vocabulary.object_prompts)
-        embedded = self.text_embedder(self.clip, sentences).to(weight)  # (K + C + 1, D)
+        embedded = embedder(self.clip, sentences).to(weight)  # (K + C + 1, D)
+        self.text_embedder = embedder  # it could read them: until now nothing has changed
         interactions, objects = embedded.split([vocabulary.num_interactions, len(vocabulary.objects) + 1])
         if self.verbs is not None:
             rows = verb_directions(interactions, objects, vocabulary)

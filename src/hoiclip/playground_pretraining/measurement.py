@@ -43,7 +43,13 @@ def measure(part: str, model: Path, seed: int, scenes: int) -> dict[str, float]:
         part_model = kind.from_pretrained(model, dtype=torch.float32)
         if part == "detector":
             return measure_detector(part_model, vocabulary, seed=seed, scenes=scenes)
-        return measure_clip(part_model, AutoTokenizer.from_pretrained(model), vocabulary, seed=seed, scenes=scenes)
+        return measure_clip(
+            part_model,
+            AutoTokenizer.from_pretrained(model, trust_remote_code=False),
+            vocabulary,
+            seed=seed,
+            scenes=scenes,
+        )
     except (OSError, ValueError) as error:
         raise HoiError(f"{model}: holds no {part} that pretraining wrote; name its folder with --model") from error
 
