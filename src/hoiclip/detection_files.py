@@ -40,11 +40,31 @@ class DetectionWriter:
         self.path = Path(path)
         self.done: set[str] = set()
         self._started = resume
+        self._resumed: list[dict[str, Any]] = []  # triplets that are there
         if resume and self.path.exists():
             try:
                 self._repair()
             except OSError as error:
                 raise HoiError(f"{self.path}: cannot be read ({error.strerror}); use another --out") from error
+
+    _most = 0  # triplets of an image that is there
+
+    def refuse_other_options(self, vocabulary: HoiVocabulary, top_k: int, threshold: float) -> None:
+        """Keep results of other options out of a file that is resumed.
+
+        Raises:
+            HoiError: if what is there was asked for other interactions, or is more than would be kept now.
+        """
+        names = {k: vocabulary.interaction_name(k) for k in range(vocabulary.num_interactions)}
+        for triplet in self._resumed:
+            if names.get(triplet.get("hoi_id", -1)) != triplet.get("interaction"):
+                what = f"{triplet.get('interaction')!r}, which is asked for no more or has another number now"
+                raise HoiError(f"{self.path}: holds {what}; resume with the same model and words, or use another --out")
+        least = min((t["interaction_score"] for t in self._resumed if "interaction_score" in t), default=1.0)
+        for option, differs in (("--top-k", self._most > top_k), ("--threshold", least < threshold - 1e-5)):
+            if differs:
+                raise HoiError(f"{self.path}: holds results of another {option}; resume with the same one, "
+                               "or use another --out")  # fmt: skip
 
     def _repair(self) -> None:
         """Read what is there; a last line cut off by a crash is taken away."""
@@ -52,7 +72,10 @@ class DetectionWriter:
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
-                self.done.add(json.loads(line)["file_name"])
+                entry = json.loads(line)
+                self.done.add(entry["file_name"])
+                self._resumed += entry["triplets"]
+                self._most = max(self._most, len(entry["triplets"]))
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise HoiError(
                     f"{self.path}: line {number} is no result of hoiclip detect; use another --out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -98,6 +99,39 @@ def restore_folder(folder: str | Path) -> None:
     if old.is_dir() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def sole_writer(folder: str | Path) -> Iterator[None]:
+    """Keep other processes of this machine that ask for the same folder out, whether it exists already or not.
+
+    The lock is a file among the temporary ones, which the system lets go of however the process ends.
+
+    Raises:
+        HoiError: if another one is at work there.
+    """
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+    try:
+        import fcntl
+    except ImportError:  # Windows: one command at a time, please
+        yield
+        return
+    try:
+        handle = os.open(Path(tempfile.gettempdir()) / f"hoiclip-{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:  # no temporary files here, or those of another user
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise HoiError(f"{folder}: another hoiclip is writing there; wait for it, or choose another folder") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from hoiclip.cli import main
 from hoiclip.cli.detect import drawing_paths
 from hoiclip.errors import HoiError
+from hoiclip.files import sole_writer
 from hoiclip.inference.detector import HoiDetector
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -292,3 +293,33 @@ def test_the_installed_command(tmp_path: Path, photos: Path) -> None:
         f"hoiclip: {tmp_path / 'nowhere'}: no such model folder; give one that hoiclip wrote, or a hub id owner/name"
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_two_commands_do_not_write_to_one_folder(
+    tmp_path: Path, photos: Path, detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fcntl")
+    with sole_writer(tmp_path / "out"):
+        assert detect(photos) == 2
+    assert "another hoiclip is writing there" in capsys.readouterr().err
+    assert detect(photos) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [
+        ([], ["--interactions", "ride horse, hold umbrella"], "resume with the same model and words"),
+        (["--top-k", 5], ["--top-k", 2], "holds results of another --top-k"),
+        (["--threshold", 0], ["--threshold", 0.9999], "holds results of another --threshold"),
+    ],
+)
+def test_a_file_is_not_resumed_with_other_options(
+    first: list[Any], then: list[Any], told: str, tmp_path: Path, photos: Path, detect: Any, capsys: Any
+) -> None:
+    assert detect(photos / "a.png", *first) == 0
+    before = read(tmp_path)
+    assert detect(photos, *then, "--resume") == 2
+    assert told in capsys.readouterr().err
+    assert read(tmp_path) == before
+    assert detect(photos, *first, "--resume") == 0
+    assert len(read(tmp_path)) == 3

@@ -51,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect, draw and write; broken images are told and make the exit code 2."""
+    from hoiclip.files import sole_writer
+
+    with sole_writer(args.out):
+        return detect(args)
+
+
+def detect(args: argparse.Namespace) -> int:
+    """:func:`run` in an output folder that nobody else writes to."""
     from tqdm import tqdm
 
     from hoiclip.detection_files import DetectionWriter
@@ -66,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
-    stream = open_detector(args).detect_files(
+    detector = open_detector(args)
+    writer.refuse_other_options(detector.vocabulary, args.top_k, args.threshold)
+    stream = detector.detect_files(
         waiting,
         keep_images=not args.no_pictures,
         draft=args.draft,
