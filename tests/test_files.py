@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_a_folder_is_added_to_only_when_complete(tmp_path: Path) -> None:
     with atomic_folder(tmp_path) as unfinished:
         (unfinished / "whole").write_text("whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "whole"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such rights there")
+def test_what_a_library_writes_as_private_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    with atomic_folder(tmp_path) as unfinished:
+        os.close(os.open(unfinished / "model.safetensors", os.O_CREAT | os.O_WRONLY, 0o600))
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_folder_is_exchanged_as_a_whole(tmp_path: Path) -> None:

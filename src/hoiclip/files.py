@@ -39,9 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _make_readable(temporary)
         temporary.replace(path)
     except OSError as error:
         raise HoiError(
@@ -50,6 +48,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _make_readable(path: Path) -> None:
+    """Give a file the rights of one that was written in the plain way; temporary ones are private."""
+    if path.is_file():
+        umask = os.umask(0)
+        os.umask(umask)
+        path.chmod(0o666 & ~umask)
 
 
 @contextmanager
@@ -65,6 +71,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=folder, prefix=WRITING) as unfinished:
             yield Path(unfinished)
             for file in sorted(Path(unfinished).iterdir()):
+                _make_readable(file)
                 file.replace(folder / file.name)
     except OSError as error:
         raise HoiError(
