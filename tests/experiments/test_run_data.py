@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 from hico_release import empty, example, image_record, single, struct_array, write_images, write_release
-from training_world import write_custom
+from training_world import write_custom, write_hoia
 
 from hoiclip import HoiVocabulary
 from hoiclip.data import AnnotatedImage, save_hoia
@@ -260,3 +260,12 @@ def test_instances_are_counted_without_opening_images_in_files_and_scenes(releas
     expected = sum(len(scenes.annotation(i).hoi_ids) for i in (3, 5, 39))
     assert interaction_instances(part, scenes.vocabulary).sum() == expected
     assert drawn == []
+
+
+def test_vcoco_keeps_images_without_pairs(tmp_path: Path) -> None:
+    words, images = HoiVocabulary.from_name("vcoco"), "COCO_val2014_00000000"
+    write_hoia(tmp_path, words, "trainval_vcoco.json", "test_vcoco.json", "val2014", images)
+    data = open_run_data(load_experiment("vcoco", [f"--data.root={tmp_path}", "--evaluation.every=0"]))
+    pairs = [len(data.train[i][1].pairs) for i in range(len(data.train))]
+    assert len(pairs) == 6
+    assert pairs[1] == 0
