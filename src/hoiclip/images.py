@@ -25,6 +25,7 @@ SUFFIXES = frozenset(
      ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl", ".psd",
      ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"]
 )  # fmt: skip
+JPEG_FORMATS = ("JPEG", "MPO")
 LONGEST_JPEG = 65_500  # pixels
 HEIF_SUFFIXES = frozenset([".heic", ".heif", ".hif"])
 PASSED_OVER = frozenset(
@@ -134,6 +135,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
             with _open_known_format(path) as image:
+                if image.format in JPEG_FORMATS:
+                    _refuse_zeros(path)
                 yield image
     except HoiError:
         raise
@@ -271,17 +274,53 @@ def load_annotated_image(path: str | Path, size: tuple[int, int] | None, *, stor
         HoiError: missing or damaged image, or a frame that nothing tells.
     """
     with _opened(path) as image:
-        as_stored, upright = _frames(image)
-        turned = _orientation(image) != 1
-        if turned and not stored and (as_stored == upright or size not in (as_stored, upright)):
-            given = "no width and height" if size is None else "a width and height that do not tell"
-            raise HoiError(
-                f"{path}: has an EXIF tag that turns it, and its annotation gives {given}, so it is unknown whether "
-                "its boxes were drawn before or after; turn the image and drop the tag, or annotate its size"
-            )
-        turn = turned and as_stored != upright and size == upright
-        found = to_rgb(image, turn=turn)
+        found = to_rgb(image, turn=_turn_to_boxes(path, image, size, stored))
         return found.copy() if found is image else found
+
+
+def check_annotated_image(path: str | Path, size: tuple[int, int] | None, *, stored: bool = True) -> None:
+    """Tell quickly what :func:`load_annotated_image` would not load; same arguments.
+
+    A JPEG is not decoded where it ends as it should: what a download or a copy cut off has another end.
+
+    Raises:
+        HoiError: as :func:`load_annotated_image`.
+    """
+    with _opened(path) as image:
+        _turn_to_boxes(path, image, size, stored)
+        if not (image.format in JPEG_FORMATS and _ends_as_jpeg(Path(path))):
+            image.load()
+
+
+def _refuse_zeros(path: Path) -> None:
+    """Tell a JPEG whose rest was never copied: space was reserved for it, and decoders show grey for the zeros."""
+    with path.open("rb") as file:
+        file.seek(-min(512, path.stat().st_size), os.SEEK_END)
+        if file.read().strip(b"\0"):
+            return
+        file.seek(0)
+        content = file.read()
+    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # no end after the last start of a scan
+        raise HoiError(f"{path}: is damaged: its last part holds zeros instead of the image; copy it again")
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+        return file.read().rstrip(b"\0\r\n ").endswith(b"\xff\xd9")  # end of image; some programs pad it
+
+
+def _turn_to_boxes(path: str | Path, image: Image.Image, size: tuple[int, int] | None, stored: bool) -> bool:
+    """Whether an image must be turned upright to lie as its boxes do.  Raises HoiError where nothing tells."""
+    as_stored, upright = _frames(image)
+    turned = _orientation(image) != 1
+    if turned and not stored and (as_stored == upright or size not in (as_stored, upright)):
+        given = "no width and height" if size is None else "a width and height that do not tell"
+        raise HoiError(
+            f"{path}: has an EXIF tag that turns it, and its annotation gives {given}, so it is unknown whether "
+            "its boxes were drawn before or after; turn the image and drop the tag, or annotate its size"
+        )
+    return turned and as_stored != upright and size == upright
 
 
 def decoded_frames(path: str | Path) -> tuple[tuple[int, int], tuple[int, int] | None]:

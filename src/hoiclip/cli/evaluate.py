@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hoiclip.detections import Detections
+    from hoiclip.evaluation.kept_detections import KeptDetections
     from hoiclip.experiments.options import Experiment
     from hoiclip.vocabulary import HoiVocabulary
 
@@ -46,7 +49,12 @@ def add_arguments(parser: CommandParser) -> None:
     )
     backend_arguments(parser)
     parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
-    parser.add_argument("--save-detections", type=Path, help="write the model's detections as JSON lines here")
+    parser.add_argument(
+        "--save-detections",
+        type=Path,
+        help="write the model's detections as JSON lines here, as they "
+        "are found; the same command goes on after them where it was cut off",
+    )
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
     experiment_arguments(parser, own=("name", "seed", "out"))
 
@@ -78,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
-    from hoiclip.evaluation import save_detections, write_hicodet_matlab, write_vcoco_pickle
+    from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
     from hoiclip.inference.detector import load
 
@@ -86,15 +94,42 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
+    if not (args.save_detections or args.submission):
+        return evaluate_model(experiment, detector, training_instances=counts)
     found: dict[str, Detections] = {}
-    wanted = args.save_detections or args.submission
-    results = evaluate_model(experiment, detector, keep=found if wanted else None, training_instances=counts)
-    if args.save_detections:
-        save_detections(args.save_detections, found)
+    kept: list[KeptDetections] = []
+
+    def keep(vocabulary: HoiVocabulary) -> MutableMapping[str, Detections]:
+        if not args.save_detections:
+            return found
+        kept.append(_kept_detections(experiment, args, vocabulary))
+        return kept[0]
+
+    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts)
     if args.submission:
         vcoco = experiment.evaluation.protocol == "vcoco"
-        (write_vcoco_pickle if vcoco else write_hicodet_matlab)(found, args.submission)
+        (write_vcoco_pickle if vcoco else write_hicodet_matlab)(kept[0] if kept else found, args.submission)
+    for detections in kept:
+        detections.finish()
     return results
+
+
+def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary) -> KeptDetections:
+    """The file of detections, with those that the same command found before it was cut off."""
+    from hoiclip import __version__
+    from hoiclip.evaluation.kept_detections import KeptDetections, stamp
+    from hoiclip.inference.detector import SHIPPED_MODEL
+
+    made_by = {
+        "hoiclip": __version__,
+        "model": stamp(args.model or SHIPPED_MODEL),
+        "experiment": experiment.to_yaml(),
+        "runtime": [args.backend, args.precision, args.device],
+    }
+    kept = KeptDetections(args.save_detections, vocabulary, made_by)
+    if kept:
+        print(f"{args.save_detections}: going on after {len(kept):,} images", file=sys.stderr)
+    return kept
 
 
 def _training_instances(args: argparse.Namespace, vocabulary: HoiVocabulary) -> np.ndarray | None:

@@ -7,7 +7,7 @@ hoiclip evaluate hicodet --detections mine.jsonl --annotations test_hico.json
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
 from hoiclip.data.dataset import open_dataset, people_of
-from hoiclip.data.samples import Sample, Samples
+from hoiclip.data.samples import Sample, Samples, annotation_of, check_images
 from hoiclip.detection_files import load_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
@@ -35,6 +35,8 @@ from hoiclip.vocabulary import HoiVocabulary
 Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table shows
 #: (K,) annotated pairs of each class in the training data, or what counts them once the vocabulary is known
 TrainingCounts = np.ndarray | Callable[[HoiVocabulary], np.ndarray | None] | None
+#: filled with detections by file name, or what makes such a mapping once the vocabulary is known
+Kept = MutableMapping[str, Detections] | Callable[[HoiVocabulary], MutableMapping[str, Detections]] | None
 
 
 class Detector(Protocol):
@@ -133,7 +135,14 @@ class ProtocolEvaluators:
 
 @torch.no_grad()
 def detect_samples(
-    model: HoiClipModel | Backend, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
+    model: HoiClipModel | Backend,
+    data: EvaluationSet,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    done: Container[str] = (),
+    unreadable: list[HoiError] | None = None,
+    progress: bool = True,
 ) -> Iterator[tuple[str, Detections]]:
     """Detections of this process's share of the images: every ``processes``-th, each exactly once.
 
@@ -143,16 +152,31 @@ def detect_samples(
         model: in evaluation mode, or what computes its forward pass.
         data: the images, and the processor that prepares them.
         process, processes: which share.
+        done: names of images to pass over.
+        unreadable: filled with what is wrong with images that cannot be read; None raises the first.
         progress: show a bar.
     """
     processor, device = data.processor, model.device
-    mine = range(process, len(data.samples), processes)
+    mine = [
+        index
+        for index in range(process, len(data.samples), processes)
+        if not done or annotation_of(data.samples, index).file_name not in done
+    ]
 
     def size(sample: Sample) -> tuple[int, int]:
         return processor.resized_size(sample[0])
 
+    def readable() -> Iterator[Sample]:
+        for index in mine:
+            try:
+                yield data.samples[index]
+            except HoiError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(error)
+
     with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
-        for batch in equal_size_batches((data.samples[index] for index in mine), size, data.batch_size):
+        for batch in equal_size_batches(readable(), size, data.batch_size):
             images = [image for image, _ in batch]
             outputs = model(**processor(images).to(device))
             sizes = [(image.height, image.width) for image in images]
@@ -209,7 +233,7 @@ def evaluate_model(
     experiment: Experiment,
     detector: Detector,
     *,
-    keep: dict[str, Detections] | None = None,
+    keep: Kept = None,
     progress: bool = True,
     training_instances: TrainingCounts = None,
 ) -> Results:
@@ -220,21 +244,31 @@ def evaluate_model(
     Args:
         experiment: dataset, split, protocol, K of the training-free enhancement.
         detector: the model.
-        keep: filled with the detections, for whoever wants to write them.
+        keep: filled with the detections, for whoever wants to write them, or a function of the
+            vocabulary that gives such a mapping; images that it holds are not detected again.
         progress: show a bar.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
 
     Raises:
-        HoiError: missing data, or no tokenizer where a vocabulary must be embedded.
+        HoiError: missing data, an image that cannot be read (after all others were detected, where only
+            decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
-    data, vocabulary = _prepared(experiment, detector)
+    data, vocabulary = _prepared(experiment, detector, progress=progress)
     protocol = experiment.evaluation.protocol
+    found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
     evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=counts)
-    for file_name, found in detect_samples(detector.backend, data, progress=progress):
-        evaluators.add(file_name, found)
+    for file_name, detections in found.items():
+        evaluators.add(file_name, detections)
+    unreadable: list[HoiError] = []
+    missing = detect_samples(detector.backend, data, done=frozenset(found), unreadable=unreadable, progress=progress)
+    for file_name, detections in missing:
+        evaluators.add(file_name, detections)
         if keep is not None:
-            keep[file_name] = found
+            found[file_name] = detections
+    if unreadable:
+        count = f"{len(unreadable):,} of {len(data.samples):,} images cannot be read"
+        raise HoiError(f"{unreadable[0]} ({count}, so there are no metrics; mend them and give the same command again)")
     return evaluators.results()
 
 
@@ -270,7 +304,9 @@ def sweep_top_k(
     return {f"K = {k}": result for k, result in results.items()}
 
 
-def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet, HoiVocabulary]:
+def _prepared(
+    experiment: Experiment, detector: Detector, *, progress: bool = True
+) -> tuple[EvaluationSet, HoiVocabulary]:
     evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
     vocabulary = HoiVocabulary.coerce(experiment.vocabulary or evaluated.vocabulary)
@@ -278,8 +314,10 @@ def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet
         detector.set_vocabulary(vocabulary)
     elif not experiment.vocabulary:
         vocabulary = own  # knows what the model has not seen
+    samples = evaluated.open_samples()
+    check_images(samples, progress=progress)
     data = EvaluationSet(
-        evaluated.open_samples(),
+        samples,
         evaluated.annotations,
         detector.processor,
         protocol=experiment.evaluation.protocol,
