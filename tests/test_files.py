@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hoiclip import files
 from hoiclip.errors import HoiError
 from hoiclip.files import (
     atomic_folder,
@@ -16,6 +20,7 @@ from hoiclip.files import (
     read_text,
     replace_folder,
     restore_folder,
+    sweep,
     write_text_atomic,
 )
 
@@ -70,6 +75,56 @@ def test_a_folder_moved_aside_by_a_process_that_was_killed_comes_back(tmp_path: 
     restore_folder(tmp_path / "best")  # killed after the second renaming: the new one is whole
     assert (tmp_path / "best" / "kept").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hoiclip.files import atomic_folder, atomic_path
+
+folder = Path(sys.argv[1])
+with atomic_path(folder / "a.json") as path, atomic_folder(folder) as unfinished:
+    path.write_text("half")
+    (unfinished / "half").write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_what_killed_writers_left_is_swept_and_what_goes_on_stays(tmp_path: Path) -> None:
+    (tmp_path / ".writing-8").mkdir()  # training removes its own
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "writing\n"
+        living = {path.name for path in tmp_path.iterdir()}
+        assert sum(name.startswith(".unfinished-") for name in living) == 2
+        sweep(tmp_path, ".unfinished-")
+        assert {path.name for path in tmp_path.iterdir()} == living
+        writer.kill()
+        writer.wait()
+    write_text_atomic(tmp_path / "b.json", "whole")  # the first one of this process there
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-8", "b.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_a_writer_whose_new_file_is_swept_before_it_is_locked_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def swept_at_first(*arguments: Any) -> str:
+        name = new(*arguments)
+        if not made:
+            sweep(tmp_path, ".unfinished-")
+        made.append(name)
+        return name
+
+    new = files._new
+    monkeypatch.setattr(files, "_new", swept_at_first)
+    write_text_atomic(tmp_path / "a.txt", "whole")
+    assert len(made) == 2
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -61,6 +61,22 @@ def test_a_folder_with_brackets_in_its_name_is_meant_literally(tmp_path: Path) -
     assert find_images([tmp_path / "T*" / "*.jpg"]) == [inside]
 
 
+def test_links_are_followed_and_each_real_folder_is_looked_into_once(tmp_path: Path) -> None:
+    inside = photo(tmp_path / "photos" / "day" / "a.jpg")
+    photo(tmp_path / "photos" / ".hidden" / "b.jpg")
+    elsewhere = photo(tmp_path / "elsewhere" / "c.jpg")
+    top = photo(tmp_path / "photos" / "d.jpg")
+    for name in ("loop", "again"):  # two links back: without care there are 2^40 ways
+        (tmp_path / "photos" / "day" / name).symlink_to(tmp_path / "photos", target_is_directory=True)
+    (tmp_path / "photos" / "a link").symlink_to(tmp_path / "photos" / "day", target_is_directory=True)
+    (tmp_path / "photos" / "more").symlink_to(elsewhere.parent, target_is_directory=True)
+    linked = tmp_path / "photos" / "more" / "c.jpg"
+    assert set(find_images([tmp_path / "photos" / "**" / "*.jpg"])) == {top, inside, linked}
+    assert set(find_images([tmp_path / "photos" / "**"])) == {top, inside, linked}
+    assert set(find_images([tmp_path / "*" / "**" / "day" / "*.jpg"])) == {inside}
+    assert set(find_images([tmp_path / "**" / "day" / "**" / "a.jpg"])) == {inside}
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "camera.jpg")

@@ -12,16 +12,23 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from hoiclip.errors import HoiError, first_line
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 ASSETS = Path(__file__).parent / "assets"  # label spaces, splits and the playground's weights
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 MOST_TEXT = 200  # times its packed size; indented JSON reaches 40
 SMALL_TEXT = 256 << 20  # bytes that any packed text may have
-WRITING = ".writing-"  # how a folder's name begins until it is complete
+WRITING = ".writing-"  # how the name of a training's folder begins until it is complete; training removes leftovers
+UNFINISHED = ".unfinished-"  # how any other file's or folder's temporary name begins
 
 
 @contextmanager
@@ -32,22 +39,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         HoiError: if the folder cannot be written or the disk is full; ``path`` keeps what it held.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=WRITING, suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        _make_readable(temporary)
-        temporary.replace(path)
+        _sweep_once(path.parent)
+        with held_temporary(path.parent, UNFINISHED, suffix=path.suffix) as temporary:
+            yield temporary
+            _make_readable(temporary)
+            temporary.replace(path)
     except OSError as error:
         raise HoiError(
             f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _make_readable(path: Path) -> None:
@@ -68,9 +70,10 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=WRITING) as unfinished:
-            yield Path(unfinished)
-            for file in sorted(Path(unfinished).iterdir()):
+        _sweep_once(folder)
+        with held_temporary(folder, UNFINISHED, folder=True) as unfinished:
+            yield unfinished
+            for file in sorted(unfinished.iterdir()):
                 _make_readable(file)
                 file.replace(folder / file.name)
     except OSError as error:
@@ -108,6 +111,84 @@ def restore_folder(folder: str | Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+# --- temporary names and what is left of them ------------------------------------------------------
+
+
+@contextmanager
+def held_temporary(inside: Path, prefix: str, *, suffix: str = "", folder: bool = False) -> Iterator[Path]:
+    """Yield a new temporary file or folder and remove what is left of it in the end.
+
+    A lock that the system lets go of however the process ends tells :func:`sweep` that its writer lives.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    while True:
+        path = Path(_new(inside, prefix, suffix, folder))
+        lock = _lock(path, wait=True)
+        if path.exists():
+            break
+        if lock is not None:  # another process swept between making and locking
+            os.close(lock)
+    try:
+        yield path
+    finally:
+        if folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _new(inside: Path, prefix: str, suffix: str, folder: bool) -> str:
+    if folder:
+        return tempfile.mkdtemp(dir=inside, prefix=prefix, suffix=suffix)
+    handle, name = tempfile.mkstemp(dir=inside, prefix=prefix, suffix=suffix)
+    os.close(handle)
+    return name
+
+
+def _lock(path: Path, *, wait: bool = False) -> int | None:
+    """Lock a file or folder for this process; the descriptor to close, None where it is in use or locks are unknown."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # gone by now, or a link
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # a file system without locks, or in use
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove the temporary files and folders that killed processes left; those whose writer lives stay.
+
+    Where the system or the file system has no locks, everything stays.
+    """
+    try:
+        leftovers = [entry for entry in os.scandir(folder) if entry.name.startswith(prefix)]
+    except OSError:
+        return
+    for entry in leftovers:
+        lock = _lock(Path(entry.path)) if entry.is_file() or entry.is_dir() else None  # a pipe would be waited for
+        if lock is not None:
+            if entry.is_dir():
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+            os.close(lock)
+
+
+@cache  # once in a process: a folder of a hundred thousand drawings is not listed for each of them
+def _sweep_once(folder: Path) -> None:
+    sweep(folder, UNFINISHED)
+
+
 @contextmanager
 def sole_writer(folder: str | Path) -> Iterator[None]:
     """Keep other processes of this machine that ask for the same folder out, whether it exists already or not.
@@ -118,9 +199,7 @@ def sole_writer(folder: str | Path) -> Iterator[None]:
         HoiError: if another one is at work there.
     """
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
-    try:
-        import fcntl
-    except ImportError:  # Windows: one command at a time, please
+    if fcntl is None:  # one command at a time, please
         yield
         return
     try:

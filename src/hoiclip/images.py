@@ -8,6 +8,7 @@ import stat
 import struct
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +40,7 @@ _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # i
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
     """Find image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
+    ``**`` in a pattern stands for folders of any depth; links are followed, but each real folder is looked into once.
     A name that does not exist stays in the list, so that it is reported where it is read; so does a file of a
     folder that is an image by name, whether it can be read or not.  Files of other names are images if they
     begin like one; what is neither, nor plainly something else (:data:`PASSED_OVER`), is counted on stderr.
@@ -65,7 +67,31 @@ def _matching(pattern: str) -> list[str]:
     parent, name = os.path.split(pattern)
     if glob.has_magic(parent) and os.path.isdir(parent):
         parent = glob.escape(parent)
-    return glob.glob(os.path.join(parent, name), recursive=True)
+    parts = Path(parent, name).parts
+    if "**" not in parts:
+        return glob.glob(os.path.join(parent, name))
+    first = parts.index("**")
+    below = parts[first + 1 :] or ("*",)
+    folders = [f for start in sorted(glob.glob(str(Path(*parts[:first])))) for f in _folders_below(start)]
+    return [path for folder in folders for path in _matching(os.path.join(glob.escape(folder), *below))]
+
+
+def _folders_below(start: str) -> Iterator[str]:
+    """A folder and those below it, links followed, each real one once, however links lead back to it; none hidden."""
+    seen = {os.path.realpath(start)}
+    line = deque([start])
+    while line:
+        folder = line.popleft()
+        yield folder
+        try:
+            inside = sorted(entry.path for entry in os.scandir(folder) if entry.name[0] != "." and entry.is_dir())
+        except OSError:  # as glob does
+            continue
+        for path in sorted(inside, key=os.path.islink):  # by its own name rather than a link's
+            real = os.path.realpath(path)
+            if real not in seen:
+                seen.add(real)
+                line.append(path)
 
 
 def _images_of(folder: Path) -> list[Path]:
@@ -104,6 +130,15 @@ def load_image(path: str | Path) -> Image.Image:
     with _opened(path) as image:
         upright = to_rgb(image)
         return upright.copy() if upright is image else upright  # free of the file
+
+
+def declared_pixels(path: str | Path) -> int:
+    """How many pixels an image says it has, from its first bytes alone; 0 where :func:`load_image` would complain."""
+    try:
+        with _opened(path) as image:
+            return image.width * image.height
+    except HoiError:
+        return 0
 
 
 def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import re
 import stat
 import tarfile
@@ -17,6 +16,7 @@ from hoiclip.data import prepare_hicodet
 from hoiclip.data.download import download
 from hoiclip.data.unpacking import unpack
 from hoiclip.errors import HoiError
+from hoiclip.files import held_temporary
 
 DATA = bytes(range(256)) * 4000
 
@@ -341,15 +341,11 @@ def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, what,
 
 
 def test_what_a_killed_run_left_is_removed_and_what_goes_on_stays(tmp_path):
-    from hoiclip.data.unpacking import _hold
-
-    for name in (".unpacking-dead", ".unpacking-alive", "mine"):
+    for name in (".unpacking-dead", "mine"):
         (tmp_path / "root" / name / "deep").mkdir(parents=True)
-    held = _hold(tmp_path / "root" / ".unpacking-alive")
-    assert held is not None
-    unpack(tar_of(tmp_path / "a.tar.gz", ("new", b"1")), tmp_path / "root", progress=False)
-    os.close(held)
-    assert names(tmp_path / "root") == [".unpacking-alive", "mine", "new"]
+    with held_temporary(tmp_path / "root", ".unpacking-", folder=True) as alive:
+        unpack(tar_of(tmp_path / "a.tar.gz", ("new", b"1")), tmp_path / "root", progress=False)
+        assert names(tmp_path / "root") == [alive.name, "mine", "new"]
 
 
 # --- prepare hicodet -------------------------------------------------------------------------------

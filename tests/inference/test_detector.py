@@ -67,6 +67,30 @@ def test_one_picture_gives_one_result_and_a_list_a_list(detector: HoiDetector, p
     assert detector([]) == []
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_list_is_read_a_few_images_at_a_time(
+    model_folder: Path, pictures: list[Image.Image], batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = hoiclip.load(model_folder, device="cpu", batch_size=batch_size)
+    ahead = [0]
+    prepare, detect = detector._prepare, detector._detect_batch
+
+    def prepared(image: Any) -> Any:
+        ahead.append(ahead[-1] + 1)
+        return prepare(image)
+
+    def detected(batch: Any, **options: Any) -> Any:
+        ahead.append(ahead[-1] - len(batch))
+        return detect(batch, **options)
+
+    monkeypatch.setattr(detector, "_prepare", prepared)
+    monkeypatch.setattr(detector, "_detect_batch", detected)
+    found = detector(pictures[:3] * 10, **EVERYTHING)
+    assert [d.image_size for d in found] == [(p.height, p.width) for p in pictures[:3]] * 10
+    assert max(ahead) <= {1: 1, 2: 6}[batch_size]  # three batches to choose from
+    assert ahead[-1] == 0
+
+
 def test_path_array_and_picture_are_the_same(tmp_path: Path, detector: HoiDetector, pictures: list) -> None:
     pictures[0].save(tmp_path / "a.png")
     from_picture = detector(pictures[0], **EVERYTHING)

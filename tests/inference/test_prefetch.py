@@ -17,7 +17,7 @@ from tiny import tiny_vocabulary
 
 import hoiclip
 from hoiclip import Detections, HoiError
-from hoiclip.images import load_image, load_reduced
+from hoiclip.images import declared_pixels, load_image, load_reduced
 from hoiclip.inference.prefetch import PreparedImage, detect_stream, images_in_flight, prepare
 from hoiclip.processing import HoiClipProcessor, detector_view
 
@@ -114,6 +114,42 @@ def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int) -> No
         assert taken - given < bound  # paths are not taken before they are needed
     assert given == 200
     assert 1 < most <= bound
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_pixels_in_memory_are_bounded(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoiclip.inference.prefetch.MOST_PIXELS", 200)
+    sizes = [90, 90, 90, 500, 1, 199, 1, 1, *[40] * 20]  # one alone may have more
+    names = [f"wide-{i}" for i in range(len(sizes))]
+    reading: set[int] = set()
+    most: dict[int, int] = {}
+
+    def counting(path: Path) -> PreparedImage | HoiError:
+        reading.add(int(path.name.split("-")[1]))
+        most[max(reading)] = sum(sizes[i] for i in tuple(reading))
+        return read(path)
+
+    detect = Detect()
+    run = detect_stream(
+        names, counting, detect, batch_size=batch_size, readers=8, pixels=lambda p: sizes[int(p.name.split("-")[1])]
+    )
+    given = 0
+    for path, _, result in run:
+        assert (path.name, type(result)) == (names[given], Detections)
+        reading.discard(given)
+        given += 1
+    assert given == len(sizes)
+    assert max(size for i, size in most.items() if i != 3) <= 200
+    assert most[3] == 500
+    assert detect.batches[:2] == ([((8, 12), 1)] * 2 if batch_size == 1 else [((8, 12), 2), ((8, 12), 1)])
+
+
+def test_a_files_pixels_are_known_from_its_first_bytes(tmp_path: Path) -> None:
+    Image.new("RGB", (120, 80)).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    assert declared_pixels(tmp_path / "a.png") == declared_pixels(tmp_path / "cut.png") == 9600
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    assert declared_pixels(tmp_path / "b.jpg") == declared_pixels(tmp_path / "none") == 0
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:

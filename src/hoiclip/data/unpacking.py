@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import lzma
-import os
 import re
-import shutil
 import stat
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,11 +17,7 @@ from tqdm import tqdm
 
 from hoiclip.data.download import CHUNK, verify
 from hoiclip.errors import HoiError, first_line
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from hoiclip.files import held_temporary, sweep
 
 UNPACKING = ".unpacking-"  # how the folder is called in which an archive is unpacked
 MOST_EXPANSION = 100  # times the size of the archive; annotations as JSON reach 20, images 1
@@ -71,17 +64,13 @@ def unpack(archive: str | Path, root: str | Path, *, sha256: str | None = None, 
         raise HoiError(f"{archive}: no such archive; give the downloaded file")
     verify(archive, sha256)
     made_root = not root.exists()
-    staging: Path | None = None
-    lock: int | None = None
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        staging = Path(tempfile.mkdtemp(dir=root, prefix=UNPACKING))
-        staging.chmod(0o755)
-        lock = _hold(staging)
-        _unpack_into(staging, archive, root, progress)
-        for entry in sorted(staging.iterdir()):
-            entry.rename(root / entry.name)
+        sweep(root, UNPACKING)
+        with held_temporary(root, UNPACKING, folder=True) as staging:
+            _unpack_into(staging, archive, root, progress)
+            for entry in sorted(staging.iterdir()):
+                entry.rename(root / entry.name)
     except HoiError:  # a ValueError too
         raise
     except BROKEN as error:
@@ -92,10 +81,6 @@ def unpack(archive: str | Path, root: str | Path, *, sha256: str | None = None, 
             raise DamagedArchive(f"{archive}: is a damaged archive ({first_line(error)}); download it again") from error
         raise HoiError(f"{archive}: cannot be unpacked into {root} ({error.strerror or error})") from error
     finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
         if made_root and root.is_dir() and not any(root.iterdir()):
             root.rmdir()
 
@@ -182,27 +167,3 @@ class _Room:
                 f"{self.archive}: unpacks to more than {MOST_EXPANSION} times its size; do not trust this archive, "
                 "or unpack it yourself and give the folder"
             )
-
-
-def _hold(folder: Path) -> int | None:
-    """Show other processes that a folder is in use, as long as this one runs; the descriptor to close."""
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # a file system without locks, or in use
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed runs left half unpacked; folders of runs that go on stay."""
-    for folder in root.glob(f"{UNPACKING}*"):
-        if folder.is_dir() and not folder.is_symlink():
-            lock = _hold(folder)
-            if lock is not None or fcntl is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            if lock is not None:
-                os.close(lock)

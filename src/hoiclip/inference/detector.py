@@ -32,7 +32,7 @@ from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
 from hoiclip.images import as_image, load_image, to_rgb
 from hoiclip.inference.calibration import calibration_inputs
-from hoiclip.inference.prefetch import PreparedImage, detect_stream, prepare
+from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream, prepare
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
@@ -205,7 +205,7 @@ class HoiDetector:
         """Detect the triplets of one image, or of each in a list.
 
         A result never depends on what else is in the call: only images of equal resized size
-        share a batch, so none is padded.
+        share a batch, so none is padded.  A list is read a few images at a time.
 
         Args:
             images: path, Pillow image or (h, w, 3) uint8 array, or a list of them.
@@ -218,7 +218,7 @@ class HoiDetector:
             HoiError: if a file is no readable image.
         """
         one = not isinstance(images, (list, tuple))
-        prepared = [self._prepare(image) for image in ([images] if one else images)]
+        given = [images] if one else images
         options: dict[str, Any] = {
             "top_k": top_k,
             "threshold": threshold,
@@ -226,9 +226,13 @@ class HoiDetector:
             "nms": nms,
         }
         results: dict[int, Detections] = {}
-        for rows in equal_size_batches(range(len(prepared)), lambda i: prepared[i].views[0].shape, self.batch_size):
-            results |= zip(rows, self._detect_batch([prepared[i] for i in rows], **options), strict=True)
-        found = [results[i] for i in range(len(prepared))]
+        at_once = BATCHES_TO_CHOOSE_FROM * self.batch_size  # a long list is not in memory as a whole
+        for start in range(0, len(given), at_once):
+            prepared = ((i, self._prepare(given[i])) for i in range(start, min(start + at_once, len(given))))
+            for batch in equal_size_batches(prepared, lambda item: item[1].views[0].shape, self.batch_size):
+                found = self._detect_batch([image for _, image in batch], **options)
+                results |= zip((i for i, _ in batch), found, strict=True)
+        found = [results[i] for i in range(len(given))]
         return found[0] if one else found
 
     def _prepare(self, image: ImageLike) -> PreparedImage:

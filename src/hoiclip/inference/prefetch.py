@@ -23,11 +23,13 @@ from PIL import Image
 from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.images import load_image, load_reduced
+from hoiclip.images import declared_pixels, load_image, load_reduced
 from hoiclip.processing import HoiClipProcessor
 
 # So many batches are looked through for images of equal size.
 BATCHES_TO_CHOOSE_FROM = 3
+# So many pixels are decoded at once, 4 bytes each and copies of them; Pillow reads single images of up to 179 million.
+MOST_PIXELS = 1 << 28
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Pending:
     """An image of the stream: being read, ready, or done."""
 
     path: Path
+    pixels: int
     reading: Future[PreparedImage | HoiError]
     ready: PreparedImage | None = None
     image: Image.Image | None = None
@@ -101,8 +104,11 @@ def detect_stream(
     *,
     batch_size: int = 1,
     readers: int = 2,
+    pixels: Callable[[Path], int] = declared_pixels,
 ) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
+
+    So few, that together they have no more than :data:`MOST_PIXELS`, unless a single one has.
 
     Args:
         paths: files, taken one by one as they are needed.
@@ -110,18 +116,25 @@ def detect_stream(
         detect: one result for each of at most ``batch_size`` images of equal view size.
         batch_size: how many images share a forward pass.
         readers: threads that read.
+        pixels: how many a file will have once it is read.
 
     Yields:
         In the order of ``paths``: the path, the image if kept, and its detections; or the path,
         None and what is wrong with the file.
     """
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
-    coming = map(Path, paths)
+    coming = ((path, pixels(path)) for path in map(Path, paths))
     line: deque[Pending] = deque()
+    held_back: tuple[Path, int] | None = None
     pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
     try:
         while True:
-            line.extend(Pending(path, pool.submit(read, path)) for path in islice(coming, limit - len(line)))
+            while len(line) < limit and (following := held_back or next(coming, None)):
+                path, size = held_back = following
+                if line and sum(place.pixels for place in line) + size > MOST_PIXELS:
+                    break  # its turn comes when others are done; in order, so that batches do not depend on time
+                line.append(Pending(path, size, pool.submit(read, path)))
+                held_back = None
             if not line:
                 return
             _detect_first(list(islice(line, _choice(batch_size))), detect, batch_size)
