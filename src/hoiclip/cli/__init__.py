@@ -25,6 +25,7 @@ COMMANDS = {
     "detect": "Find human-verb-object triplets in images.",
     "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
     "export": "Write a model as a graph for onnxruntime or OpenVINO.",
+    "push": "Push a model to the hub, with a model card.",
     "train": "Train an experiment, or go on with it.",
     "evaluate": "Compute the published metrics for a model, or for detections of any method.",
     "verbs": "Make verb vectors by visual semantic arithmetic over a training set.",

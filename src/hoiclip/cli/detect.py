@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
+from hoiclip.cli.arguments import (
+    BAD_INPUT,
+    backend_arguments,
+    hub_arguments,
+    positive_int,
+    probability,
+    quiet_libraries,
+)
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="images, folders, or patterns in quotes")
     parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    hub_arguments(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
     )
@@ -115,15 +123,16 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     from hoiclip.inference.detector import SHIPPED_MODEL, load  # heavy: what can be refused has been refused by now
 
     quiet_libraries()
+    at_hub = {"revision": args.revision, "token": args.token}
     detector = load(
-        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
+        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision, **at_hub
     )
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)
         detector.set_vocabulary(vocabulary)
     elif args.interactions is not None and vocabulary is not None:
-        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL))
+        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
     return detector
 
 

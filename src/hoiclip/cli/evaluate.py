@@ -14,6 +14,7 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
+    hub_arguments,
     positive_int,
     quiet_libraries,
     whole_numbers,
@@ -33,6 +34,7 @@ def add_arguments(parser: CommandParser) -> None:
     """The options of this command, and those of an experiment."""
     config_argument(parser)
     parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    hub_arguments(parser)
     parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
     parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
     parser.add_argument(
@@ -90,7 +92,14 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
     from hoiclip.inference.detector import load
 
-    detector = load(args.model, device=args.device, backend=args.backend, precision=args.precision)
+    detector = load(
+        args.model,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        revision=args.revision,
+        token=args.token,
+    )
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))

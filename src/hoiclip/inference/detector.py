@@ -26,7 +26,7 @@ from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.registry import open_backend
 from hoiclip.backends.torch_backend import ModelBackend
 from hoiclip.batching import equal_size_batches
-from hoiclip.checkpoints.folders import check_source, load_model
+from hoiclip.checkpoints.folders import called, find_folder, load_model
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
@@ -59,6 +59,7 @@ class HoiDetector:
     Attributes:
         backend: takes the processor's outputs, gives a :class:`HoiClipOutput`.
         model: None where an exported graph does the work.
+        folder: what the detector was loaded from, on this machine; None if it was made of parts.
 
     Raises:
         HoiError: an impossible combination, or a package that is not installed.
@@ -84,6 +85,7 @@ class HoiDetector:
             place = torch.device("cpu") if on_cpu else self.device
             model = model.to(place).eval()  # type: ignore[arg-type]
         self.model = model
+        self.folder = exported
         self._calibration, self._process = calibration, os.getpid()
         if exported is not None:
             self.backend: Backend = open_backend(None, device=self.device, folder=exported)
@@ -108,6 +110,8 @@ class HoiDetector:
         backend: str | None = None,
         precision: str | None = None,
         calibration: str | Path | None = None,
+        revision: str | None = None,
+        token: str | None = None,
     ) -> HoiDetector:
         """Load a model folder, an exported folder or a hub id.
 
@@ -116,12 +120,29 @@ class HoiDetector:
             vocabulary: ask for these interactions instead of what was trained.
             device, batch_size, calibration: as in the constructor.
             backend, precision: as in the constructor; an exported folder says itself which it is for.
+            revision, token: of a hub id, see :func:`hoiclip.hub.local_folder`.
 
         Raises:
             HoiError: if there is no such folder or no whole hoiclip model in it, no tokenizer for
                 another vocabulary, or as the constructor.
         """
-        check_source(source)
+        folder = find_folder(source, revision, token)
+        with called(source, folder):
+            detector = cls._from_folder(folder, vocabulary, device, batch_size, backend, precision, calibration)
+        detector.folder = Path(folder)
+        return detector
+
+    @classmethod
+    def _from_folder(
+        cls,
+        source: str,
+        vocabulary: HoiVocabulary | str | Path | None,
+        device: str | torch.device | None,
+        batch_size: int | None,
+        backend: str | None,
+        precision: str | None,
+        calibration: str | Path | None,
+    ) -> HoiDetector:
         processor = HoiClipProcessor.from_pretrained(source)
         if is_exported(source):
             _refuse_other_choice(source, backend, precision)
@@ -235,6 +256,43 @@ class HoiDetector:
         found = [results[i] for i in range(len(given))]
         return found[0] if one else found
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Push all that :func:`load` needs, and a model card, in one commit: ``hoiclip.load("owner/name")``.
+
+        Args:
+            repository: ``owner/name``; made if there is none.
+            private, token, revision: as for :func:`hoiclip.hub.push_files`.
+            commit_message: by default what is pushed.
+            license: of the model, as the hub names it (``apache-2.0``); by default the one that a README.md
+                in the folder states, or none.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            HoiError: as :func:`hoiclip.hub.push_files`; what is on the hub then stays as it was.
+        """
+        from hoiclip.inference.push import push_detector  # knows detectors, as this module does not know the hub
+
+        return push_detector(
+            self,
+            repository,
+            private=private,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+            license=license,
+        )
+
     def _prepare(self, image: ImageLike) -> PreparedImage:
         upright = load_image(image) if isinstance(image, (str, Path)) else to_rgb(as_image(image))
         return PreparedImage(self.processor.views(upright), (upright.height, upright.width))
@@ -315,6 +373,8 @@ def load(
     backend: str | None = None,
     precision: str | None = None,
     calibration: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> HoiDetector:
     """Load a detector, ready to be called with images.
 
@@ -325,6 +385,8 @@ def load(
         device, batch_size, calibration: as for :class:`HoiDetector`.
         backend: "torch", "compile", "onnx" or "openvino"; an exported folder says itself.
         precision: "fp32", "bf16" or "int8"; an exported folder says itself.
+        revision: branch, tag or commit of a hub id.
+        token: that may read a private hub id; by default the one of ``hf auth login`` or ``HF_TOKEN``.
 
     Raises:
         HoiError: if there is no model there.
@@ -346,6 +408,8 @@ def load(
         backend=backend,
         precision=precision,
         calibration=calibration,
+        revision=revision,
+        token=token,
     )
 
 
