@@ -115,6 +115,20 @@ def backend_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")
 
 
+def model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the model, and the parts of the one that needs no training."""
+    parser.add_argument(
+        "--model", metavar="DIR|ID", help="model folder or hub id, or training-free (default: the playground model)"
+    )
+    parser.add_argument(
+        "--detector", metavar="DIR|ID", help="of training-free: an object detector (default: facebook/detr-resnet-50)"
+    )
+    parser.add_argument(
+        "--clip", metavar="DIR|ID", help="of training-free: a CLIP (default: openai/clip-vit-base-patch32)"
+    )
+    hub_arguments(parser)
+
+
 def hub_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a model of the hub is asked for with."""
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: main)")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hoiclip.cli.arguments import (
     BAD_INPUT,
     backend_arguments,
-    hub_arguments,
+    model_argument,
     positive_int,
     probability,
     quiet_libraries,
@@ -29,14 +29,15 @@ LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a n
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="images, folders, or patterns in quotes")
-    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
-    hub_arguments(parser)
+    model_argument(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
     )
     parser.add_argument("--top-k", type=positive_int, default=10, help="triplets per image (default 10)")
     parser.add_argument(
-        "--threshold", type=probability, default=0.3, help="least probability of the interaction, 0..1 (default 0.3)"
+        "--threshold",
+        type=probability,
+        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1)",
     )
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument(
@@ -83,13 +84,14 @@ def detect(args: argparse.Namespace) -> int:
     drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
     detector = open_detector(args)
-    writer.refuse_other_options(detector.vocabulary, args.top_k, args.threshold)
+    threshold = detector.default_threshold if args.threshold is None else args.threshold
+    writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
     stream = detector.detect_files(
         waiting,
         keep_images=not args.no_pictures,
         draft=args.draft,
         top_k=args.top_k,
-        threshold=args.threshold,
+        threshold=threshold,
         zero_shot_top_k=args.zero_shot_top_k,
     )
     for path, image, result in tqdm(stream, total=len(waiting), unit="image", disable=None):
@@ -120,18 +122,29 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     elif args.vocabulary is not None:
         vocabulary = HoiVocabulary.coerce(args.vocabulary)
 
-    from hoiclip.inference.detector import SHIPPED_MODEL, load  # heavy: what can be refused has been refused by now
+    from hoiclip.inference.detector import (  # heavy: what can be refused has been refused by now
+        SHIPPED_MODEL,
+        TRAINING_FREE,
+        load,
+    )
 
     quiet_libraries()
     at_hub = {"revision": args.revision, "token": args.token}
     detector = load(
-        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision, **at_hub
+        args.model,
+        device=args.device,
+        vocabulary=vocabulary,
+        backend=args.backend,
+        precision=args.precision,
+        detector=args.detector,
+        clip=args.clip,
+        **at_hub,
     )
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)
         detector.set_vocabulary(vocabulary)
-    elif args.interactions is not None and vocabulary is not None:
+    elif args.interactions is not None and vocabulary is not None and args.model != TRAINING_FREE:
         tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
     return detector
 

@@ -14,7 +14,7 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
-    hub_arguments,
+    model_argument,
     positive_int,
     quiet_libraries,
     whole_numbers,
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: CommandParser) -> None:
     """The options of this command, and those of an experiment."""
     config_argument(parser)
-    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
-    hub_arguments(parser)
+    model_argument(parser)
     parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
     parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
     parser.add_argument(
@@ -90,8 +89,12 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
-    from hoiclip.inference.detector import load
+    from hoiclip.inference.detector import PLAYGROUND, TRAINING_FREE, load
 
+    parts: dict[str, Any] = {}
+    if args.model == TRAINING_FREE:
+        shipped = PLAYGROUND if experiment.data.source == "playground" else None
+        parts = {"detector": args.detector or shipped, "clip": args.clip or shipped}
     detector = load(
         args.model,
         device=args.device,
@@ -99,6 +102,7 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
         precision=args.precision,
         revision=args.revision,
         token=args.token,
+        **parts,
     )
     counts = partial(_training_instances, args)
     if args.sweep:
@@ -127,11 +131,11 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
     """The file of detections, with those that the same command found before it was cut off."""
     from hoiclip import __version__
     from hoiclip.evaluation.kept_detections import KeptDetections, stamp
-    from hoiclip.inference.detector import SHIPPED_MODEL
+    from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE
 
     made_by = {
         "hoiclip": __version__,
-        "model": stamp(args.model or SHIPPED_MODEL),
+        "model": [args.detector, args.clip] if args.model == TRAINING_FREE else stamp(args.model or SHIPPED_MODEL),
         "experiment": experiment.to_yaml(),
         "runtime": [args.backend, args.precision, args.device],
     }

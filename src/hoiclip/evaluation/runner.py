@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from hoiclip import published
@@ -51,6 +53,18 @@ class Detector(Protocol):
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> Any: ...
 
 
+class DetectsImages(Protocol):
+    """A detector that goes from images to detections in its own way, such as the training-free one."""
+
+    @property
+    def vocabulary(self) -> HoiVocabulary: ...
+
+    def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> Any: ...
+
+    def detect_images(self, images: Sequence[Image.Image], zero_shot_top_k: int | None = None) -> list[Detections]:
+        """The best triplets of each image, without a threshold."""
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """Annotated images to evaluate a model on.
@@ -58,7 +72,7 @@ class EvaluationSet:
     Attributes:
         samples: (image, annotation) by index.
         annotations: the same annotations without the images (AnnotatedImage or VcocoImage).
-        processor: makes the model's inputs and reads its outputs.
+        processor: makes the model's inputs and reads its outputs; None where the model takes images.
         protocol: ``hoiclip`` or ``official`` for verb-object pairs, ``vcoco`` for V-COCO's roles.
         batch_size: images at once on each process.
         zero_shot_top_k: K of the training-free enhancement, None for none.
@@ -66,7 +80,7 @@ class EvaluationSet:
 
     samples: Samples
     annotations: Sequence[Any]
-    processor: HoiClipProcessor
+    processor: HoiClipProcessor | None
     protocol: str = "hoiclip"
     batch_size: int = 8
     zero_shot_top_k: int | None = published.ZERO_SHOT_TOP_K
@@ -135,7 +149,7 @@ class ProtocolEvaluators:
 
 @torch.no_grad()
 def detect_samples(
-    model: HoiClipModel | Backend,
+    model: HoiClipModel | Backend | DetectsImages,
     data: EvaluationSet,
     *,
     process: int = 0,
@@ -149,14 +163,14 @@ def detect_samples(
     Images of equal size share a batch, so that no result depends on its batch mates.
 
     Args:
-        model: in evaluation mode, or what computes its forward pass.
+        model: in evaluation mode, or what computes its forward pass, or what takes images.
         data: the images, and the processor that prepares them.
         process, processes: which share.
         done: names of images to pass over.
         unreadable: filled with what is wrong with images that cannot be read; None raises the first.
         progress: show a bar.
     """
-    processor, device = data.processor, model.device
+    detect = partial(_detect_images, model, data)
     mine = [
         index
         for index in range(process, len(data.samples), processes)
@@ -164,7 +178,7 @@ def detect_samples(
     ]
 
     def size(sample: Sample) -> tuple[int, int]:
-        return processor.resized_size(sample[0])
+        return sample[0].size if data.processor is None else data.processor.resized_size(sample[0])
 
     def readable() -> Iterator[Sample]:
         for index in mine:
@@ -177,12 +191,21 @@ def detect_samples(
 
     with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
         for batch in equal_size_batches(readable(), size, data.batch_size):
-            images = [image for image, _ in batch]
-            outputs = model(**processor(images).to(device))
-            sizes = [(image.height, image.width) for image in images]
-            found = processor.post_process(outputs, sizes, zero_shot_top_k=data.zero_shot_top_k)
+            found = detect([image for image, _ in batch])
             bar.update(len(batch))
             yield from zip((annotation.file_name for _, annotation in batch), found, strict=True)
+
+
+def _detect_images(
+    model: HoiClipModel | Backend | DetectsImages, data: EvaluationSet, images: list[Image.Image]
+) -> list[Detections]:
+    """Detections of images of equal input size."""
+    if data.processor is None:
+        return cast(DetectsImages, model).detect_images(images, data.zero_shot_top_k)
+    network = cast(HoiClipModel, model)
+    outputs = network(**data.processor(images).to(network.device))
+    sizes = [(image.height, image.width) for image in images]
+    return data.processor.post_process(outputs, sizes, zero_shot_top_k=data.zero_shot_top_k)
 
 
 def evaluate_detections(
@@ -231,7 +254,7 @@ def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationDat
 
 def evaluate_model(
     experiment: Experiment,
-    detector: Detector,
+    detector: Detector | DetectsImages,
     *,
     keep: Kept = None,
     progress: bool = True,
@@ -261,7 +284,8 @@ def evaluate_model(
     for file_name, detections in found.items():
         evaluators.add(file_name, detections)
     unreadable: list[HoiError] = []
-    missing = detect_samples(detector.backend, data, done=frozenset(found), unreadable=unreadable, progress=progress)
+    model = cast(Detector, detector).backend if hasattr(detector, "backend") else detector
+    missing = detect_samples(model, data, done=frozenset(found), unreadable=unreadable, progress=progress)
     for file_name, detections in missing:
         evaluators.add(file_name, detections)
         if keep is not None:
@@ -284,16 +308,19 @@ def sweep_top_k(
     Raises:
         HoiError: as :func:`evaluate_model`, or if the model has no zero-shot scores.
     """
-    if not detector.backend.has_zero_shot:
-        raise HoiError("a gen-vlkt model has no zero-shot scores: there is no K to sweep")
+    if not getattr(getattr(detector, "backend", None), "has_zero_shot", False):
+        raise HoiError("this model has no zero-shot scores (gen-vlkt and training-free have none): no K to sweep")
     data, vocabulary = _prepared(experiment, detector)
+
+    assert data.processor is not None
+    processor = data.processor
 
     @torch.inference_mode()
     def outputs() -> Iterable[tuple]:
         for index in range(len(data.samples)):
             image, annotation = data.samples[index]
-            out = detector.backend(**data.processor([image]).to(detector.backend.device))
-            boxes = data.processor.boxes_in_pixels(out, [(image.height, image.width)])
+            out = detector.backend(**processor([image]).to(detector.backend.device))
+            boxes = processor.boxes_in_pixels(out, [(image.height, image.width)])
             assert out.object_logits is not None
             assert out.interaction_logits is not None
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
@@ -305,7 +332,7 @@ def sweep_top_k(
 
 
 def _prepared(
-    experiment: Experiment, detector: Detector, *, progress: bool = True
+    experiment: Experiment, detector: Detector | DetectsImages, *, progress: bool = True
 ) -> tuple[EvaluationSet, HoiVocabulary]:
     evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
@@ -319,7 +346,7 @@ def _prepared(
     data = EvaluationSet(
         samples,
         evaluated.annotations,
-        detector.processor,
+        getattr(detector, "processor", None),
         protocol=experiment.evaluation.protocol,
         batch_size=experiment.evaluation.batch_size,
         zero_shot_top_k=experiment.model.zero_shot_top_k,

@@ -37,14 +37,16 @@ class PreparedImage:
     """An image prepared for the model.
 
     Attributes:
-        views: the detector's (3, h, w) and CLIP's (3, s, s).
+        views: what the model takes, the detector's (3, h, w) first and CLIP's (3, s, s) second.
         size: (height, width) of the image itself, upright.
         image: itself, if it is to be handed on.
+        names: what the views after the first are called, where a model takes others.
     """
 
-    views: tuple[torch.Tensor, torch.Tensor]
+    views: tuple[torch.Tensor, ...]
     size: tuple[int, int]
     image: Image.Image | None = None
+    names: tuple[str, ...] = ()
 
 
 def prepare(
