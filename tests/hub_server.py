@@ -100,9 +100,9 @@ class _Storage(_Answering):
 
 class _Hub(_Answering):
     def handle_any(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         self.hub.requests.append((self.command, path, self.headers.get("Authorization")))
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in path.strip("/").split("/")]  # a branch may have a slash in its name
         if path == "/":
             self.answer(200)
         elif path == "/api/validate-yaml":
@@ -114,6 +114,8 @@ class _Hub(_Answering):
             self.about("/".join(parts[2:4]), parts[4:])
         elif ".git/info/lfs" in path:
             self.batch("/".join(parts[:2]).removesuffix(".git"))
+        elif parts[2:3] != ["resolve"]:
+            self.answer(404)
         else:
             self.resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
 
@@ -160,7 +162,7 @@ class _Hub(_Answering):
         if not self.may(name, write=what in ("branch", "commit", "preupload")):
             return None
         repository = self.hub.repositories[name]
-        revision = "/".join(parts[1:]) or "main"
+        revision = parts[1] if len(parts) > 1 else "main"
         if what == "branch":
             self.body()
             if revision in repository.branches:
@@ -175,6 +177,8 @@ class _Hub(_Answering):
         if what in ("info", "revision"):
             names = [{"rfilename": path} for path in files]
             return self.answer(200, {"id": name, "sha": oid, "private": repository.private, "siblings": names})
+        if what == "tree" and parts[2:]:
+            return self.answer(404, X_Error_Code="EntryNotFound")  # no folders here
         if what == "tree":
             return self.answer(200, [self.entry(path, data) for path, data in files.items()])
         if what == "preupload":

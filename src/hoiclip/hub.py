@@ -205,7 +205,9 @@ def _refusal(error: Any, name: str, token: str | bool | None, revision: str | No
         return "the hub has no such model, or it is private; check the name, or give a token (HF_TOKEN or --token)"
     if status == 403:
         return "the hub forbids it to this token; give one of an account that may, with the rights for it"
-    return f"the hub answers with error {status}; try again later, or set HF_HUB_OFFLINE=1 to use what its cache holds"
+    if status >= 500:
+        return f"the hub answers with error {status}; try again later, or with HF_HUB_OFFLINE=1 to use its cache"
+    return f"the hub refuses this with error {status} ({error.server_message or first_line(error)}); ask for another"
 
 
 # --- to the hub --------------------------------------------------------------------------------------
