@@ -44,7 +44,7 @@ class Hub:
     large: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # to the hub: method, path, authorization
     stored: list[tuple[str, str | None]] = field(default_factory=list)  # to the storage: method, authorization
-    refuse: int | None = None  # answer every question about a model with this status
+    refuse: tuple[int, str] | None = None  # answer every question about a model with this status and error code
     stuck: threading.Event | None = None  # set as soon as a large file has begun to come; then nobody answers any more
 
     def files(self, name: str, branch: str = "main") -> Files:
@@ -106,8 +106,9 @@ class _Hub(_Answering):
         if path == "/":
             self.answer(200)
         elif path == "/api/validate-yaml":
-            self.body()
-            self.answer(200, {"errors": [], "warnings": []})
+            wrong = "license: nonsense" in json.loads(self.body())["content"]
+            errors = [{"message": '"license" must be one of [mit, ...]'}] if wrong else []
+            self.answer(400 if wrong else 200, {"errors": errors, "warnings": []})
         elif path == "/api/repos/create":
             self.create(json.loads(self.body()))
         elif parts[:2] == ["api", "models"]:
@@ -127,11 +128,12 @@ class _Hub(_Answering):
 
     def may(self, name: str, *, write: bool = False) -> bool:
         """Whether the request may go on; answers it if not."""
-        status, code = 0, ""
+        status = 0
+        headers = {}
         if self.token not in (None, WRITE, READ):
-            status, code = 401, "Invalid credentials in Authorization header"
+            status, headers = 401, {"X_Error_Message": "Invalid credentials in Authorization header"}
         elif self.hub.refuse is not None:
-            status = self.hub.refuse
+            status, headers = self.hub.refuse[0], {"X_Error_Code": self.hub.refuse[1]}
         elif name not in self.hub.repositories or (self.hub.repositories[name].private and self.token is None):
             self.body()
             self.answer(401 if self.token is None else 404, {}, X_Error_Code="RepoNotFound")
@@ -140,7 +142,7 @@ class _Hub(_Answering):
             status = 403 if self.token else 401
         if status:
             self.body()
-            self.answer(status, {}, **({"X_Error_Message": code} if code else {}))
+            self.answer(status, {}, **headers)
         return not status
 
     def create(self, asked: dict[str, Any]) -> None:

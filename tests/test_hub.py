@@ -20,6 +20,7 @@ from hub_server import READ, WRITE, Hub, Repository, serving
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.utils import close_session
 from PIL import Image
+from tiny import tiny_model
 
 import hoiclip
 from hoiclip import HoiClipModel, HoiClipProcessor, HoiDetector, HoiError, HoiVocabulary, hub
@@ -215,6 +216,23 @@ def test_a_transformers_pipeline_gives_the_same_triplets(
         pipe(image, treshold=0.5)
 
 
+def test_a_detector_made_of_parts_is_pushed_and_other_files_stay(at_hub: Hub, tokenizer: Path) -> None:
+    model = tiny_model(tokenizer)
+    others = {"notes.txt": b"mine", "pictures/one.json": b"{}", "checkpoint-1/model.safetensors": b"large"}
+    at_hub.repositories["owner/name"] = Repository()
+    at_hub.repositories["owner/name"].commit("main", {**others, "merges.txt": b"old"}, "first")
+    assert model.vocabulary is not None
+    HoiDetector(model, HoiClipProcessor(model.vocabulary, clip_size=32), device="cpu").push_to_hub(
+        "owner/name", token=WRITE
+    )
+    files = at_hub.files("owner/name")
+    assert set(files) == NEEDED | set(others)
+    assert str(tokenizer).encode() not in files["config.json"]
+    detector = hoiclip.load("owner/name", device="cpu")
+    assert detector.folder is not None
+    assert {path.name for path in detector.folder.iterdir()} == NEEDED - {"README.md"}
+
+
 # --- who may -----------------------------------------------------------------------------------------
 
 
@@ -245,7 +263,8 @@ def test_a_private_model_needs_its_token_and_only_the_hub_sees_it(
         ("owner/other", {"token": READ}, "no such model, or this token may not see it"),
         ("owner/name", {"revision": "v9"}, "no branch, tag or commit 'v9'"),
         ("owner/name", {"token": "hf_wrong"}, "does not accept this token"),
-        ("owner/na--me", {}, "is no id of the hub"),
+        ("owner/na--me", {}, "is no folder here, and no id of the hub"),
+        ("owner/", {}, "is no folder here, and no id of the hub"),
     ],
 )
 def test_a_refusal_is_one_sentence(pushed: Hub, source: str, options: dict[str, str], sentence: str) -> None:
@@ -256,9 +275,17 @@ def test_a_refusal_is_one_sentence(pushed: Hub, source: str, options: dict[str, 
         assert not [token for token in (READ, "hf_wrong") if token in str(told.value)]
 
 
-@pytest.mark.parametrize(("status", "sentence"), [(403, "forbids it to this token"), (500, "answers with error 500")])
-def test_a_hub_that_refuses_everything_is_told(pushed: Hub, status: int, sentence: str) -> None:
-    pushed.refuse = status
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        ((403, ""), "forbids it to this token"),
+        ((403, "GatedRepo"), "its owner wants to be asked first: ask at http://.*/owner/name"),
+        ((418, ""), "refuses this with error 418"),
+        ((503, ""), "answers with error 503; try again later"),
+    ],
+)
+def test_a_hub_that_refuses_everything_is_told(pushed: Hub, refusal: tuple[int, str], sentence: str) -> None:
+    pushed.refuse = refusal
     with pytest.raises(HoiError, match=f"^owner/name: .*{sentence}"):
         hoiclip.load("owner/name", token=READ)
 
@@ -283,6 +310,8 @@ def test_a_repository_that_holds_no_model_is_told(at_hub: Hub) -> None:
         ("else/name", {"token": WRITE}, "forbids it to this token"),
         ("owner/name", {"token": "hf_wrong"}, "does not accept this token"),
         ("name", {"token": WRITE}, "give owner/name"),
+        ("owner/na--me", {"token": WRITE}, "no id of the hub"),
+        ("owner/name", {"token": WRITE, "license": "nonsense"}, 'refuses what it is sent .*"license" must be one of'),
         ("owner/name", {"token": WRITE, "private": True}, "exists already and is public, so nothing was pushed"),
     ],
 )
@@ -392,7 +421,7 @@ def test_the_card_tells_what_the_folder_tells(at_hub: Hub, model_folder: Path, t
         "| full | 25.12 |\n| seen | 50.00 |\n",
         "`mine`, seed 7",
         "DETR `facebook/detr-resnet-50` and the CLIP `ViT-B-32.pt`",
-        "`hicodet`, 37,633 training images with 117,871 labels",
+        "`hicodet` in the folder `hico`, 37,633 training images with 117,871 labels",
         f"hoiclip {hoiclip.__version__}",
     ):
         assert told in card.text, told

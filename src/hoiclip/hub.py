@@ -167,7 +167,10 @@ def telling(name: str, token: str | bool | None = None, revision: str | None = N
     except HoiError:
         raise
     except errors.HFValidationError as error:
-        raise HoiError(f"{name}: is no id of the hub ({first_line(error)}); give owner/name") from error
+        raise HoiError(
+            f"{name}: is no folder here, and no id of the hub ({first_line(error).rstrip('.')}); "
+            "give a folder, or owner/name"
+        ) from error
     except errors.IncompleteSnapshotError as error:
         raise HoiError(
             f"{name}: its download broke off, and the hub cannot be asked for the rest ({_why_unreached()}); "
@@ -279,7 +282,10 @@ def push_files(
         stale = [
             name for name in held if "/" not in name and name not in files and any(fnmatch(name, p) for p in LOADED)
         ]
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
-        deletions = [CommitOperationDelete(path_in_repo=name) for name in stale]
-        commit = api.create_commit(repository, [*operations, *deletions], commit_message=message, revision=revision)
+        operations: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
+        operations += [CommitOperationDelete(name) for name in stale]
+        try:
+            commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
+        except ValueError as error:  # of the card's header
+            raise HoiError(f"{repository}: the hub refuses what it is sent ({' '.join(str(error).split())})") from error
     return str(commit.commit_url)

@@ -255,7 +255,8 @@ def _run_sentences(options: dict[str, Any], data: dict[str, Any]) -> Iterator[st
         yield f"Started from the DETR {_named(model['detr'])} and the CLIP {_named(model.get('clip'))}."
     if source.get("source"):
         images = f", {data['images']:,} training images with {data['labels']:,} labels" if "labels" in data else ""
-        yield f"Data: `{source['source']}`{images}."
+        folder = f" in the folder `{Path(str(source['root'])).name}`" if source.get("root") else ""
+        yield f"Data: `{source['source']}`{folder}{images}."
 
 
 def _named(place: Any) -> str:
