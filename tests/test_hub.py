@@ -366,6 +366,38 @@ def test_the_commands_push_and_detect(at_hub: Hub, model_folder: Path, tmp_path:
     assert not [path for path in written if any(token.encode() in path.read_bytes() for token in (READ, WRITE))]
 
 
+@pytest.mark.parametrize(
+    "words", [["evaluate", "playground"], ["demo"], ["detect", "photo.png"]], ids=["evaluate", "demo", "detect"]
+)
+def test_every_command_that_takes_a_model_passes_revision_and_token_on(
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    image: Image.Image,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(source: str, **options: Any) -> None:
+        raise HoiError(f"asked for {source} at {options['revision']} with {options['token']}")
+
+    monkeypatch.chdir(tmp_path)
+    image.save("photo.png")
+    monkeypatch.setattr("hoiclip.inference.detector.load", refuse)
+    assert main([*words, "--model", "owner/name", "--revision", "v1", "--token", "hf_some"]) == 2
+    assert capsys.readouterr().err == "hoiclip: asked for owner/name at v1 with hf_some\n"
+
+
+def test_a_private_revision_can_be_exported(at_hub: Hub, model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    detector = hoiclip.load(model_folder, device="cpu", vocabulary=NEW)
+    detector.push_to_hub("owner/name", token=WRITE, private=True, revision="side")
+    out = tmp_path / "graph"
+    assert (
+        main(["export", "owner/name", "--revision", "side", "--token", READ, "--to", "openvino", "--out", str(out)])
+        == 0
+    )
+    assert HoiVocabulary.from_pretrained(out) == NEW
+
+
 def test_a_killed_push_leaves_the_repository_as_it_was(pushed: Hub, model_folder: Path, tmp_path: Path) -> None:
     before = dict(pushed.repositories["owner/name"].branches)
     changed = hoiclip.load(model_folder, device="cpu")

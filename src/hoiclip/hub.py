@@ -256,7 +256,7 @@ def push_files(
     Raises:
         HoiError: no token, one that may not write, no network, or a repository that is public against ``private``.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+    from huggingface_hub import HfApi, constants, get_token
 
     if repository.count("/") != 1:
         raise HoiError(f"{repository}: is no id of the hub; give owner/name")
@@ -278,14 +278,18 @@ def push_files(
             )
         if revision not in (None, constants.DEFAULT_REVISION):
             api.create_branch(repository, branch=revision, exist_ok=True)
-        held = api.list_repo_files(repository, revision=revision)
-        stale = [
-            name for name in held if "/" not in name and name not in files and any(fnmatch(name, p) for p in LOADED)
-        ]
-        operations: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
-        operations += [CommitOperationDelete(name) for name in stale]
+        operations = _operations(files, api.list_repo_files(repository, revision=revision))
         try:
             commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
         except ValueError as error:  # of the card's header
             raise HoiError(f"{repository}: the hub refuses what it is sent ({' '.join(str(error).split())})") from error
     return str(commit.commit_url)
+
+
+def _operations(files: Mapping[str, Path], held: Sequence[str]) -> list[Any]:
+    """Add ``files``, and delete what a load would read of the files that the repository holds beside them."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    stale = [name for name in held if "/" not in name and name not in files and any(fnmatch(name, p) for p in LOADED)]
+    additions: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
+    return [*additions, *(CommitOperationDelete(name) for name in stale)]
