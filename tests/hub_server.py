@@ -44,7 +44,7 @@ class Hub:
     large: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # to the hub: method, path, authorization
     stored: list[tuple[str, str | None]] = field(default_factory=list)  # to the storage: method, authorization
-    refuse: int | None = None  # answer every question about a model with this status
+    refuse: tuple[int, str] | None = None  # answer every question about a model with this status and error code
     stuck: threading.Event | None = None  # set as soon as a large file has begun to come; then nobody answers any more
 
     def files(self, name: str, branch: str = "main") -> Files:
@@ -100,20 +100,23 @@ class _Storage(_Answering):
 
 class _Hub(_Answering):
     def handle_any(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         self.hub.requests.append((self.command, path, self.headers.get("Authorization")))
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in path.strip("/").split("/")]  # a branch may have a slash in its name
         if path == "/":
             self.answer(200)
         elif path == "/api/validate-yaml":
-            self.body()
-            self.answer(200, {"errors": [], "warnings": []})
+            wrong = "license: nonsense" in json.loads(self.body())["content"]
+            errors = [{"message": '"license" must be one of [mit, ...]'}] if wrong else []
+            self.answer(400 if wrong else 200, {"errors": errors, "warnings": []})
         elif path == "/api/repos/create":
             self.create(json.loads(self.body()))
         elif parts[:2] == ["api", "models"]:
             self.about("/".join(parts[2:4]), parts[4:])
         elif ".git/info/lfs" in path:
             self.batch("/".join(parts[:2]).removesuffix(".git"))
+        elif parts[2:3] != ["resolve"]:
+            self.answer(404)
         else:
             self.resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
 
@@ -125,11 +128,12 @@ class _Hub(_Answering):
 
     def may(self, name: str, *, write: bool = False) -> bool:
         """Whether the request may go on; answers it if not."""
-        status, code = 0, ""
+        status = 0
+        headers = {}
         if self.token not in (None, WRITE, READ):
-            status, code = 401, "Invalid credentials in Authorization header"
+            status, headers = 401, {"X_Error_Message": "Invalid credentials in Authorization header"}
         elif self.hub.refuse is not None:
-            status = self.hub.refuse
+            status, headers = self.hub.refuse[0], {"X_Error_Code": self.hub.refuse[1]}
         elif name not in self.hub.repositories or (self.hub.repositories[name].private and self.token is None):
             self.body()
             self.answer(401 if self.token is None else 404, {}, X_Error_Code="RepoNotFound")
@@ -138,7 +142,7 @@ class _Hub(_Answering):
             status = 403 if self.token else 401
         if status:
             self.body()
-            self.answer(status, {}, **({"X_Error_Message": code} if code else {}))
+            self.answer(status, {}, **headers)
         return not status
 
     def create(self, asked: dict[str, Any]) -> None:
@@ -160,7 +164,7 @@ class _Hub(_Answering):
         if not self.may(name, write=what in ("branch", "commit", "preupload")):
             return None
         repository = self.hub.repositories[name]
-        revision = "/".join(parts[1:]) or "main"
+        revision = parts[1] if len(parts) > 1 else "main"
         if what == "branch":
             self.body()
             if revision in repository.branches:
@@ -175,6 +179,8 @@ class _Hub(_Answering):
         if what in ("info", "revision"):
             names = [{"rfilename": path} for path in files]
             return self.answer(200, {"id": name, "sha": oid, "private": repository.private, "siblings": names})
+        if what == "tree" and parts[2:]:
+            return self.answer(404, X_Error_Code="EntryNotFound")  # no folders here
         if what == "tree":
             return self.answer(200, [self.entry(path, data) for path, data in files.items()])
         if what == "preupload":

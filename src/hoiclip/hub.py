@@ -167,7 +167,10 @@ def telling(name: str, token: str | bool | None = None, revision: str | None = N
     except HoiError:
         raise
     except errors.HFValidationError as error:
-        raise HoiError(f"{name}: is no id of the hub ({first_line(error)}); give owner/name") from error
+        raise HoiError(
+            f"{name}: is no folder here, and no id of the hub ({first_line(error).rstrip('.')}); "
+            "give a folder, or owner/name"
+        ) from error
     except errors.IncompleteSnapshotError as error:
         raise HoiError(
             f"{name}: its download broke off, and the hub cannot be asked for the rest ({_why_unreached()}); "
@@ -205,7 +208,9 @@ def _refusal(error: Any, name: str, token: str | bool | None, revision: str | No
         return "the hub has no such model, or it is private; check the name, or give a token (HF_TOKEN or --token)"
     if status == 403:
         return "the hub forbids it to this token; give one of an account that may, with the rights for it"
-    return f"the hub answers with error {status}; try again later, or set HF_HUB_OFFLINE=1 to use what its cache holds"
+    if status >= 500:
+        return f"the hub answers with error {status}; try again later, or with HF_HUB_OFFLINE=1 to use its cache"
+    return f"the hub refuses this with error {status} ({error.server_message or first_line(error)}); ask for another"
 
 
 # --- to the hub --------------------------------------------------------------------------------------
@@ -251,7 +256,7 @@ def push_files(
     Raises:
         HoiError: no token, one that may not write, no network, or a repository that is public against ``private``.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+    from huggingface_hub import HfApi, constants, get_token
 
     if repository.count("/") != 1:
         raise HoiError(f"{repository}: is no id of the hub; give owner/name")
@@ -273,11 +278,18 @@ def push_files(
             )
         if revision not in (None, constants.DEFAULT_REVISION):
             api.create_branch(repository, branch=revision, exist_ok=True)
-        held = api.list_repo_files(repository, revision=revision)
-        stale = [
-            name for name in held if "/" not in name and name not in files and any(fnmatch(name, p) for p in LOADED)
-        ]
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
-        deletions = [CommitOperationDelete(path_in_repo=name) for name in stale]
-        commit = api.create_commit(repository, [*operations, *deletions], commit_message=message, revision=revision)
+        operations = _operations(files, api.list_repo_files(repository, revision=revision))
+        try:
+            commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
+        except ValueError as error:  # of the card's header
+            raise HoiError(f"{repository}: the hub refuses what it is sent ({' '.join(str(error).split())})") from error
     return str(commit.commit_url)
+
+
+def _operations(files: Mapping[str, Path], held: Sequence[str]) -> list[Any]:
+    """Add ``files``, and delete what a load would read of the files that the repository holds beside them."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    stale = [name for name in held if "/" not in name and name not in files and any(fnmatch(name, p) for p in LOADED)]
+    additions: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
+    return [*additions, *(CommitOperationDelete(name) for name in stale)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,19 +145,19 @@ def _some(words: list[str]) -> str:
 
 
 def _limits(detector: HoiDetector) -> Iterator[str]:
-    yield "It names no interaction outside its vocabulary; what it does not know it overlooks, or takes for something else."
+    yield "It names no interaction outside its vocabulary: it overlooks such a one, or takes it for another."
     if detector.model is not None:
         yield f"It finds at most {detector.model.config.num_queries} human-object pairs in an image."
         if detector.model.takes_new_words:
             yield "New words are judged by what CLIP knows of them, which is less certain than what was trained."
+    size = detector.processor
     yield (
-        "The detector sees the image at "
-        f"{detector.processor.shortest_edge} to {detector.processor.longest_edge} pixels, CLIP its middle square at "
-        f"{detector.processor.clip_size}: small and marginal things are missed first."
+        f"The detector sees the image with a shorter side of {size.shortest_edge} pixels (the longer one at most "
+        f"{size.longest_edge}), CLIP its middle square of {size.clip_size}: small and marginal things are missed first."
     )
     if detector.vocabulary.name.startswith("playground"):
         yield "Its vocabulary is that of the playground: it knows drawn scenes, not photographs."
-    yield "It judges single images, and inherits what its data and CLIP get wrong about people; do not decide about people by it."
+    yield "It judges single images and inherits what its data and CLIP get wrong about people: do not judge them by it."
 
 
 # --- what the files of the folder tell ---------------------------------------------------------------
@@ -216,9 +217,11 @@ def _metrics(folder: Path | None) -> str:
 
 def _last_evaluation(folder: Path) -> dict[str, Any]:
     """The evaluation of a finished run's last step, whose weights lie in its folder; empty without one."""
-    from hoiclip.training.callbacks import read_log
-
-    records = [record for _, record in read_log(folder / "log.jsonl")]
+    log = folder / "log.jsonl"
+    records: list[dict[str, Any]] = []
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        with suppress(ValueError):  # the line that a crash cut off
+            records.append(json.loads(line))
     last = max((record.get("step", 0) for record in records), default=0)
     for record in records:
         if record.get("step") == last and any(name.startswith("eval_") for name in record):
@@ -252,7 +255,8 @@ def _run_sentences(options: dict[str, Any], data: dict[str, Any]) -> Iterator[st
         yield f"Started from the DETR {_named(model['detr'])} and the CLIP {_named(model.get('clip'))}."
     if source.get("source"):
         images = f", {data['images']:,} training images with {data['labels']:,} labels" if "labels" in data else ""
-        yield f"Data: `{source['source']}`{images}."
+        folder = f" in the folder `{Path(str(source['root'])).name}`" if source.get("root") else ""
+        yield f"Data: `{source['source']}`{folder}{images}."
 
 
 def _named(place: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, CLIPModel, PreTrainedModel
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from hoiclip.errors import HoiError
 from hoiclip.hub import hub_keywords, take_folder, telling
@@ -369,3 +370,9 @@ class HoiClipModel(PreTrainedModel):
 
 AutoConfig.register(HoiClipConfig.model_type, HoiClipConfig)
 AutoModel.register(HoiClipConfig, HoiClipModel)
+# by its name, which transformers imports when the task is asked for: the class lies on a floor above
+PIPELINE_REGISTRY.supported_tasks["human-object-interaction"] = {
+    "impl": "hoiclip.inference.pipeline.HumanObjectInteractionPipeline",
+    "pt": (AutoModel,),
+    "type": "image",
+}
