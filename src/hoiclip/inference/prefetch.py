@@ -107,7 +107,7 @@ def detect_stream(
     *,
     batch_size: int = 1,
     readers: int = 2,
-    pixels: Callable[[Path], int] = declared_pixels,
+    pixels: Callable[[Path | str], int] = declared_pixels,
 ) -> Iterator[tuple[Path | str, Image.Image | None, Detections | HoiError]]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
 
@@ -126,10 +126,10 @@ def detect_stream(
         None and what is wrong with the file.
     """
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
-    named = (path if is_address(path) else Path(path) for path in paths)
+    named: Iterator[Path | str] = (path if is_address(path) else Path(path) for path in paths)
     coming = ((path, 0 if is_address(path) else pixels(path)) for path in named)
     line: deque[Pending] = deque()
-    held_back: tuple[Path, int] | None = None
+    held_back: tuple[Path | str, int] | None = None
     pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
     try:
         while True:
