@@ -41,7 +41,7 @@ class DetectionWriter:
         self.done: set[str] = set()
         self._started = resume
         self._resumed: list[dict[str, Any]] = []  # triplets that are there
-        if resume and self.path.exists():
+        if resume and os.path.exists(self.path):
             try:
                 self._repair()
             except OSError as error:
@@ -73,6 +73,8 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
+                if not all(map(_is_ours, entry["triplets"])):
+                    raise ValueError
                 self.done.add(entry["file_name"])
                 self._resumed += entry["triplets"]
                 self._most = max(self._most, len(entry["triplets"]))
@@ -90,7 +92,7 @@ class DetectionWriter:
             HoiError: if it cannot be written; earlier lines stay whole.
         """
         line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
-        if self._started and self.path.exists():
+        if self._started and os.path.exists(self.path):
             self._append(line.encode())
         else:  # an earlier run's lines go in one step with the coming of the first new one
             write_text_atomic(self.path, line)
@@ -252,6 +254,13 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
     return data["file_name"], Detections(
         human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
     )
+
+
+def _is_ours(triplet: Any) -> bool:
+    """Whether a triplet has what :meth:`DetectionWriter.refuse_other_options` compares."""
+    if not isinstance(triplet, dict) or not isinstance(triplet.get("hoi_id", -1), int):
+        return False
+    return isinstance(triplet.get("interaction_score", 0.0), (int, float))
 
 
 def _instead(data: Any) -> str:

@@ -15,15 +15,26 @@ from seeds import World, tar_of, zip_of
 
 from hoiclip.data.unpacking import unpack
 
+BOMB = 1 / 16
+ALONE = 1 / 60  # of the command lines run in a process of their own
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 MODES = ("w", "w:gz", "w:bz2", "w:xz")
 NAMES = (
-    "../canary", "../../canary", "a/../../canary", "a/../b", "/canary", "//canary", "..\\canary", "C:\\canary", "C:canary",
-    "./../canary", "..", ".", "", "/", "a//b", "a/./b", "a/", "a", "a/b", "A", "a\0b", "x" * 300, "x/" * 2000 + "y",
-    "hico_20160224_det", "hico_20160224_det/images", "hico_20160224_det/anno_bbox.mat/x", ".unpacking-x/y", ".hidden",
-    "é", "写真", "\udcff", "a\nb", "con", "~/canary", "$HOME/canary", "-rf", " ", "images/test2015/\x1b[2J.jpg",
+    "../canary", "../../canary", "a/../../canary", "a/../b", "/canary", "//canary", "..\\canary", "C:\\canary",
+    "C:canary", "./../canary", "..", ".", "", "/", "a//b", "a/./b", "a/", "a", "a/b", "A", "a\0b", "x" * 300,
+    "x/" * 2000 + "y", "hico_20160224_det", "hico_20160224_det/images", "hico_20160224_det/anno_bbox.mat/x", ".unpacking-x/y",
+    ".hidden", "é", "写真", "\udcff", "a\nb", "con", "~/canary", "$HOME/canary", "-rf", " ", "images/test2015/\x1b[2J.jpg",
 )  # fmt: skip
-LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, b"S", b"Z")
+LINKS = (
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.CONTTYPE,
+    b"S",
+    b"Z",
+)
 
 
 def archives(rng: random.Random, world: World, box: Box) -> Try:
@@ -31,7 +42,7 @@ def archives(rng: random.Random, world: World, box: Box) -> Try:
     zipped = rng.random() < 0.5
     name = "release.zip" if zipped else rng.choice(("release.tar", "release.tar.gz", "release.bin"))
     what = rng.random()
-    if what < 0.06:
+    if what < BOMB:
         data = _bomb(rng, zipped)
     elif what < 0.5:
         members = dict(world.release)
@@ -60,7 +71,7 @@ def archives(rng: random.Random, world: World, box: Box) -> Try:
         return f"{strange[0]} is a link or device" if strange else None
 
     if whole:
-        return Try(["data", "prepare", "hicodet", "--root", root, "--archive", archive], check, rng.random() < 1 / 60)
+        return Try(["data", "prepare", "hicodet", "--root", root, "--archive", archive], check, rng.random() < ALONE)
     return Try(lambda: unpack(archive, root, progress=False), check)
 
 
@@ -117,18 +128,24 @@ def _hostile_tar(rng: random.Random, world: World, box: Box) -> bytes:
     file = io.BytesIO()
     members = list(world.release.items())
     with tarfile.open(
-        fileobj=file, mode=rng.choice(MODES), format=rng.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)), errors="surrogateescape"
+        fileobj=file,
+        mode=rng.choice(MODES),
+        format=rng.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)),
+        errors="surrogateescape",
     ) as archive:
         for name, data in members[: rng.randint(0, len(members))]:
             _add(archive, name, data)
         for _ in range(rng.choice((0, 1, 1, 2))):
             changes: dict[str, Any] = {}
             if rng.random() < 0.4:
-                changes = {"type": rng.choice(LINKS), "linkname": rng.choice((*NAMES[:10], str(box.canary), "/etc/passwd"))}
+                changes = {
+                    "type": rng.choice(LINKS),
+                    "linkname": rng.choice((*NAMES[:10], str(box.canary), "/etc/passwd")),
+                }
             elif rng.random() < 0.3 and archive.format == tarfile.PAX_FORMAT:
                 key, value = rng.choice(
-                    (("size", "99999999999"), ("size", "-1"), ("size", "x"), ("path", "../canary"), ("path", str(box.canary)),
-                     ("mtime", "nan"), ("mtime", "1e400"), ("GNU.sparse.major", "1"), ("GNU.sparse.map", "0,9,x"),
+                    (("size", "99999999999"), ("size", "-1"), ("size", "x"), ("path", "../canary"),
+                     ("path", str(box.canary)), ("mtime", "nan"), ("mtime", "1e400"), ("GNU.sparse.major", "1"), ("GNU.sparse.map", "0,9,x"),
                      ("GNU.sparse.realsize", "99999999999"), ("linkpath", "x"), ("hdrcharset", "BINARY"))
                 )  # fmt: skip
                 changes = {"pax_headers": {key: value}}

@@ -1,7 +1,7 @@
 """Damage files of every kind, a seed for each try, and see that nothing is promised in vain.
 
-    make fuzz                                         the whole campaign, two processes at a time
-    make fuzz KIND=archives SEED=123 TRIES=1          one try again
+make fuzz                                         the whole campaign, two processes at a time
+make fuzz KIND=archives SEED=123 TRIES=1          one try again
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ from seeds import WEIGHTS, World, copied
 
 from hoiclip.checkpoints.reading import open_checkpoint, read_tensor, read_weights
 
+ALONE = 1 / 40  # of the command lines run in a process of their own
+BOMB = 0
+
 
 class Reduced:
     """Unpickling it calls the function."""
@@ -47,7 +50,8 @@ def beside(rng: random.Random, canary: str) -> Any:
         [[[[]]]], float("nan"), slice(1, 2), range(3), complex(1, 2), Ellipsis, torch.Generator().get_state(),
     ]  # fmt: skip
     code = [
-        Reduced(os.system, (f"touch {canary}",)), Reduced(exec, (f"open({canary!r}, 'w')",)), Reduced(open, (canary, "w")),
+        Reduced(os.system, (f"touch {canary}",)), Reduced(exec, (f"open({canary!r}, 'w')",)),
+        Reduced(open, (canary, "w")),
         Reduced(pathlib.Path.touch, (Path(canary),)), Reduced(np.save, (canary, np.zeros(1))),
         Reduced(getattr, (os, "getcwd")), Reduced(eval, ("__import__('os').getcwd()",)),
         Reduced(argparse.Namespace, (), {"a": Reduced(os.system, (f"touch {canary}",))}),
@@ -67,7 +71,9 @@ def _content(rng: random.Random, canary: str) -> Any:
         elif place == 1:
             content["model"][rng.choice(("a.weight", "b", "module.x", "x" * 3000, "\n"))] = extra
         elif place == 2:
-            content = rng.choice((extra, [content, extra], {"state_dict": content, "model_ema": content["model"], "x": extra}))
+            content = rng.choice(
+                (extra, [content, extra], {"state_dict": content, "model_ema": content["model"], "x": extra})
+            )
             break
         else:
             content["deep"] = {"er": [({"x": extra},)]}
@@ -113,7 +119,7 @@ def _read(rng: random.Random, box: Box, path: Path) -> Try:
     return Try(
         ["convert", kind, path, *clip, "--out", out],
         lambda ok: None if ok or not out.exists() else "a refused checkpoint left a model folder",
-        rng.random() < 1 / 20,
+        rng.random() < ALONE,
     )
 
 
@@ -158,8 +164,10 @@ def _damaged_pickle(rng: random.Random, data: bytes) -> bytes:
     assert start is not None
     parts = (
         b"", b"0", b"2", b"(", b")", b"t", b"R", b"b", b"}", b"]", b"e", b"u", b"N", b"\x85", b"\x81", b"Q", b"K\xff",
-        b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"G\x7f\xf8" + bytes(6), b"h\x00", b"r\xff\xff\xff\x7f",
-        b"cos\nsystem\n", b"ctorch\nFloatStorage\n", b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 8, b"(" * 3000, b"]" * 3000,
+        b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"G\x7f\xf8" + bytes(6), b"h\x00", 
+        b"r\xff\xff\xff\x7f",
+        b"cos\nsystem\n", b"ctorch\nFloatStorage\n", b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 8,
+        b"(" * 3000, b"]" * 3000,
     )  # fmt: skip
     other = rng.choice(ops[:-1])
     following = ops[ops.index(other) + 1][2]
@@ -212,6 +220,4 @@ def _folder(rng: random.Random, world: World, box: Box) -> Try:
 
     words = rng.choice(([], [], ["--verbs", "ride, hold"], ["--zero-shot-top-k", 2]))
     fixed = ["--model", folder, "--out", box.out, "--threshold", 0, "--no-pictures"]
-    return Try(["detect", photo, *fixed, *words], check, rng.random() < 1 / 60)
-
-
+    return Try(["detect", photo, *fixed, *words], check, rng.random() < ALONE)

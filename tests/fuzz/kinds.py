@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import archive_tries
 import checkpoint_tries
 import yaml
 from mutations import (
-    BYTES,
     DEEP,
     WRITTEN,
     damaged,
@@ -99,7 +96,7 @@ def annotations(rng: random.Random, world: World, box: Box) -> Try:
         number = [0] if "show" in command else []
         return _annotation_try(rng, box, [*command[:2], box.given / "vcoco", *number, *command[2:]])
     if form == "gzip bomb":
-        data = gzip_bomb(rng.choice((64, 512, 2048))) if rng.random() < 0.2 else gzip_bomb(16)
+        data = gzip_bomb(rng.choice((64, 512, 2048)) if rng.random() < 16 * BOMB else 16)
         return _annotation_try(rng, box, ["data", "check", box.put("test_hico.json.gz", data)])
     if form == "anno_bbox.mat":
         path = box.put("anno_bbox.mat", damaged(rng, world.mat))
@@ -176,7 +173,11 @@ def _resumed(rng: random.Random, world: World, box: Box, data: bytes) -> Try:
         whole = data[: data.rfind(b"\n") + 1]  # a line that a crash cut off may go
         if not now.startswith(whole) or (not accepted and now not in (data, whole)):
             return "lines that were there are lost"
-        return "no line was added" if accepted and now == whole and str(photo) not in data.decode(errors="replace") else None
+        return (
+            "no line was added"
+            if accepted and now == whole and str(photo) not in data.decode(errors="replace")
+            else None
+        )
 
     command = ["detect", photo, "--model", world.model, "--out", box.out, "--device", "cpu", "--threshold", 0]
     return Try([*command, "--resume", "--no-pictures"], check, _alone(rng))

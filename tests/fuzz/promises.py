@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import re
@@ -23,9 +24,9 @@ from typing import Any
 from hoiclip.cli import main
 from hoiclip.errors import HoiError
 
-# Pillow reads images of up to 179 million pixels; as RGB they take 4 bytes each, and turning, converting or drawing
-# one needs a second copy: 1.4 GiB.  A bomb of an archive, a gzip file, a pickle or a header has no such end.
-MOST_MEMORY = 2 << 30  # bytes more than before the try
+# Pillow reads images of up to 179 million pixels; as RGB they take 4 bytes each, and up to three copies are there while
+# one is converted or drawn: 2.1 GiB.  A bomb of an archive, a gzip file, a pickle or a header has no such end.
+MOST_MEMORY = 3 << 30  # bytes more than before the try
 LONGEST = 60  # seconds
 LONGEST_COMPLAINT = 2000  # characters
 # Lines on stderr that tell something and refuse nothing.
@@ -102,16 +103,23 @@ def peak_memory(*, forget: bool = False) -> int:
     """The most resident memory since it was last forgotten, where the system can; else since the process began."""
     try:
         if forget:
+            _give_back()
             Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS" if forget else "VmHWM")
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
+def _give_back() -> None:
+    """Return freed memory to the system: ``detect`` keeps it, and a bomb would hide in what the last one left."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def limit_memory() -> None:
-    """Let the system itself refuse this process twice what a try may take: a bomb ends the try, not the machine."""
+    """Let the system itself refuse this process what no try may take: a bomb ends the try, not the machine."""
     with contextlib.suppress(OSError, ValueError):
-        most = _status("VmData") + 2 * MOST_MEMORY
+        most = _status("VmData") + MOST_MEMORY + (2 << 30)  # the libraries that are loaded later
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
@@ -231,7 +239,7 @@ def _alone(arguments: list[str], box: Box) -> tuple[bool, list[str], int]:
     """The command in a process of its own, its memory limited; the last value is its peak."""
 
     def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (2 * MOST_MEMORY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY + (2 << 30), resource.RLIM_INFINITY))
 
     environment = {**os.environ, "TMPDIR": str(box.root / "tmp"), "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
     log = box.root / "tmp" / "stderr"
@@ -249,7 +257,8 @@ def _alone(arguments: list[str], box: Box) -> tuple[bool, list[str], int]:
     program.returncode = os.waitstatus_to_exitcode(status)
     told = log.read_text(errors="replace")
     log.unlink()
-    return program.returncode == 0, complaints(program.returncode, told), usage.ru_maxrss << 10
+    most = usage.ru_maxrss << 10  # begins with what this process has: a child starts as its copy
+    return program.returncode == 0, complaints(program.returncode, told), most if most > _status("VmRSS") else 0
 
 
 def attempt(make: Callable[[Box], Try], folder: Path) -> Outcome:

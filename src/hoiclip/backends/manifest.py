@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,11 @@ class Manifest:
         path = Path(folder) / MANIFEST
         try:
             manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise HoiError(f"{path}: cannot be read as hoiclip wrote it; export the model again") from error
-        if manifest.format not in FORMATS or not (path.parent / manifest.graph).is_file():
+        if not isinstance(manifest.outputs, list) or not all(isinstance(name, str) for name in manifest.outputs):
+            raise HoiError(f"{path}: its outputs are no list of names; export the model again")
+        if manifest.format not in FORMATS or not os.path.isfile(path.parent / str(manifest.graph)):
             raise HoiError(f"{path}: names a graph that is not there; export the model again")
         return manifest
 

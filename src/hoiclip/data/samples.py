@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -53,7 +54,7 @@ class ImageFolder(Sequence[Sample]):
         """
         annotation = self.annotations[index]
         paths = [folder / annotation.file_name for folder in self.folders]
-        path = next((path for path in paths if path.exists()), paths[0])
+        path = next((path for path in paths if os.path.exists(path)), paths[0])
         return load_annotated_image(path, annotation.size, stored=self.stored), annotation
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import typing
@@ -94,11 +95,11 @@ def _options_of(config: str | Path, beside: Path | None = None, seen: tuple[str,
     """The options that a file or a name stands for, on top of those of its base."""
     name = str(config)
     if name.endswith((".yaml", ".yml")):
-        if not Path(config).is_file():
+        if not os.path.isfile(config):
             raise HoiError(f"{config}: no such file; give a YAML file or one of {', '.join(experiment_names())}")
         return _read(Path(config), seen)
     for folder in (beside, CONFIGS):
-        if folder is not None and (folder / f"{name}.yaml").is_file():
+        if folder is not None and os.path.isfile(folder / f"{name}.yaml"):
             return _read(folder / f"{name}.yaml", seen)
     for pattern, (ending, change) in SUFFIXES.items():
         found = re.fullmatch(rf"(\w+?){pattern}", name)
