@@ -22,8 +22,9 @@ MODES = ("w", "w:gz", "w:bz2", "w:xz")
 NAMES = (
     "../canary", "../../canary", "a/../../canary", "a/../b", "/canary", "//canary", "..\\canary", "C:\\canary",
     "C:canary", "./../canary", "..", ".", "", "/", "a//b", "a/./b", "a/", "a", "a/b", "A", "a\0b", "x" * 300,
-    "x/" * 2000 + "y", "hico_20160224_det", "hico_20160224_det/images", "hico_20160224_det/anno_bbox.mat/x", ".unpacking-x/y",
-    ".hidden", "é", "写真", "\udcff", "a\nb", "con", "~/canary", "$HOME/canary", "-rf", " ", "images/test2015/\x1b[2J.jpg",
+    "x/" * 2000 + "y", "hico_20160224_det", "hico_20160224_det/images", "hico_20160224_det/anno_bbox.mat/x",
+    ".unpacking-x/y", ".hidden", "é", "写真", "\udcff", "a\nb", "con", "~/canary", "$HOME/canary", "-rf", " ",
+    "images/test2015/\x1b[2J.jpg",
 )  # fmt: skip
 LINKS = (
     tarfile.SYMTYPE,
@@ -145,8 +146,9 @@ def _hostile_tar(rng: random.Random, world: World, box: Box) -> bytes:
             elif rng.random() < 0.3 and archive.format == tarfile.PAX_FORMAT:
                 key, value = rng.choice(
                     (("size", "99999999999"), ("size", "-1"), ("size", "x"), ("path", "../canary"),
-                     ("path", str(box.canary)), ("mtime", "nan"), ("mtime", "1e400"), ("GNU.sparse.major", "1"), ("GNU.sparse.map", "0,9,x"),
-                     ("GNU.sparse.realsize", "99999999999"), ("linkpath", "x"), ("hdrcharset", "BINARY"))
+                     ("path", str(box.canary)), ("mtime", "nan"), ("mtime", "1e400"), ("GNU.sparse.major", "1"),
+                     ("GNU.sparse.map", "0,9,x"), ("GNU.sparse.realsize", "99999999999"), ("linkpath", "x"),
+                     ("hdrcharset", "BINARY"))
                 )  # fmt: skip
                 changes = {"pax_headers": {key: value}}
             name = rng.choice((*NAMES, str(box.canary)))

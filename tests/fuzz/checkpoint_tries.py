@@ -164,7 +164,7 @@ def _damaged_pickle(rng: random.Random, data: bytes) -> bytes:
     assert start is not None
     parts = (
         b"", b"0", b"2", b"(", b")", b"t", b"R", b"b", b"}", b"]", b"e", b"u", b"N", b"\x85", b"\x81", b"Q", b"K\xff",
-        b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"G\x7f\xf8" + bytes(6), b"h\x00", 
+        b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"G\x7f\xf8" + bytes(6), b"h\x00",
         b"r\xff\xff\xff\x7f",
         b"cos\nsystem\n", b"ctorch\nFloatStorage\n", b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 8,
         b"(" * 3000, b"]" * 3000,
