@@ -304,7 +304,13 @@ def test_a_broken_export_is_told(exported: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(HoiError, match="cannot be read as hoiclip wrote it"):
         hoiclip.load(broken)
     assert not is_exported(tmp_path)
-    for changes in ({"graph": ["model.xml"]}, {"format": []}, {"outputs": "fp32"}, {"outputs": [1]}):
+    for changes in (
+        {"graph": ["model.xml"]},
+        {"format": []},
+        {"outputs": "fp32"},
+        {"outputs": [1]},
+        {"outputs": ["human_boxes"]},
+    ):
         content = json.loads((exported["openvino"] / "export.json").read_text())
         (broken / "export.json").write_text(json.dumps({**content, **changes}))
         with pytest.raises(HoiError, match=r"export\.json: "):

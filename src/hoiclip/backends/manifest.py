@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoiclip.backends.inference_graph import InferenceGraph
+from hoiclip.backends.inference_graph import OUTPUTS, InferenceGraph
 from hoiclip.errors import HoiError
 from hoiclip.models.modeling import HoiClipModel
 
@@ -46,8 +46,8 @@ class Manifest:
             manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise HoiError(f"{path}: cannot be read as hoiclip wrote it; export the model again") from error
-        if not isinstance(manifest.outputs, list) or not all(isinstance(name, str) for name in manifest.outputs):
-            raise HoiError(f"{path}: its outputs are no list of names; export the model again")
+        if manifest.outputs not in (list(OUTPUTS), list(OUTPUTS[:4])):  # without CLIP there is no fifth
+            raise HoiError(f"{path}: its outputs are not those of a hoiclip model; export the model again")
         if manifest.format not in FORMATS or not os.path.isfile(path.parent / str(manifest.graph)):
             raise HoiError(f"{path}: names a graph that is not there; export the model again")
         return manifest

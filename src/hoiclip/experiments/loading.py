@@ -195,8 +195,18 @@ def _instantiate(options: Options, where: str) -> Experiment:
     except (ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).removeprefix("error: ")
         raise HoiError(f"{where}: {_one_sentence(reason)}") from error
+    _refuse_null(checked, Experiment, where)
     hints = typing.get_type_hints(Experiment)
     return Experiment(**{n: hints[n](**v) if dataclasses.is_dataclass(hints[n]) else v for n, v in checked.items()})
+
+
+def _refuse_null(options: Options, kind: Any, where: str, prefix: str = "") -> None:
+    """Null only where the type says so, or for a name that is made up: jsonargparse takes it for anything in a file."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            _refuse_null(options[name], hint, where, f"{name}.")
+        elif options[name] is None and type(None) not in typing.get_args(hint) and (prefix or hint is not str):
+            raise HoiError(f"{where}: {prefix}{name} must be {type_name(hint)}, not null")
 
 
 @cache
