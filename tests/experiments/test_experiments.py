@@ -154,7 +154,7 @@ def test_wrong_options_are_refused_with_one_sentence(overrides: list[str], sente
     assert str(error.value) == sentence
 
 
-@pytest.mark.parametrize("option", ["data.crop_range", "data.scales", "train.batch_size", "data.flip", "data.root"])
+@pytest.mark.parametrize("option", ["data.crop_range", "data.scales", "train.batch_size", "data.flip"])
 def test_null_is_refused_where_it_means_nothing(tmp_path: Path, option: str) -> None:
     group, name = option.split(".")
     (tmp_path / "mine.yaml").write_text(f"base: hicodet\n{group}: {{{name}: null}}\n")
