@@ -43,7 +43,7 @@ class DetectionWriter:
         self._started, self._full_precision = resume, full_precision
         self._names: set[tuple[Any, Any]] = set()  # (hoi_id, interaction) of the triplets that are there
         self._most, self._least = 0, 1.0  # triplets of an image, and interaction score, that are there
-        if resume and self.path.exists():
+        if resume and os.path.exists(self.path):
             try:
                 self._repair()
             except OSError as error:
@@ -72,6 +72,8 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
+                if not all(map(_is_ours, entry["triplets"])):
+                    raise ValueError
                 self.done.add(entry["file_name"])
                 self._names.update((t.get("hoi_id", -1), t.get("interaction")) for t in entry["triplets"])
                 self._least = min([self._least, *(t.get("interaction_score", 1.0) for t in entry["triplets"])])
@@ -93,7 +95,7 @@ class DetectionWriter:
             line = full_line(file_name, detections)
         else:
             line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
-        if self._started and self.path.exists():
+        if self._started and os.path.exists(self.path):
             self._append(line.encode())
         else:  # an earlier run's lines go in one step with the coming of the first new one
             write_text_atomic(self.path, line)
@@ -259,6 +261,13 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
     return data["file_name"], Detections(
         human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
     )
+
+
+def _is_ours(triplet: Any) -> bool:
+    """Whether a triplet has what :meth:`DetectionWriter.refuse_other_options` compares."""
+    if not isinstance(triplet, dict) or not isinstance(triplet.get("hoi_id", -1), int):
+        return False
+    return isinstance(triplet.get("interaction_score", 0.0), (int, float))
 
 
 def _instead(data: Any) -> str:

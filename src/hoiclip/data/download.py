@@ -112,7 +112,9 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
             tag.write_text(version, encoding="utf-8")
         else:
             tag.unlink(missing_ok=True)
-        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
+        bar = tqdm(
+            total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None if progress else True
+        )
         with part.open("ab" if have else "wb") as file, bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
