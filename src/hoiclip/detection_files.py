@@ -31,23 +31,23 @@ class DetectionWriter:
     Args:
         path: the file.
         resume: keep the lines that are there and do not detect their images again.
+        full_precision: write boxes and scores as they are, as :func:`save_detections` does.
 
     Raises:
         HoiError: if there is something to resume that cannot be read.
     """
 
-    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+    def __init__(self, path: str | Path, *, resume: bool = False, full_precision: bool = False) -> None:
         self.path = Path(path)
         self.done: set[str] = set()
-        self._started = resume
-        self._resumed: list[dict[str, Any]] = []  # triplets that are there
+        self._started, self._full_precision = resume, full_precision
+        self._names: set[tuple[Any, Any]] = set()  # (hoi_id, interaction) of the triplets that are there
+        self._most, self._least = 0, 1.0  # triplets of an image, and interaction score, that are there
         if resume and os.path.exists(self.path):
             try:
                 self._repair()
             except OSError as error:
                 raise HoiError(f"{self.path}: cannot be read ({error.strerror}); use another --out") from error
-
-    _most = 0  # triplets of an image that is there
 
     def refuse_other_options(self, vocabulary: HoiVocabulary, top_k: int, threshold: float) -> None:
         """Keep results of other options out of a file that is resumed.
@@ -56,12 +56,11 @@ class DetectionWriter:
             HoiError: if what is there was asked for other interactions, or is more than would be kept now.
         """
         names = {k: vocabulary.interaction_name(k) for k in range(vocabulary.num_interactions)}
-        for triplet in self._resumed:
-            if names.get(triplet.get("hoi_id", -1)) != triplet.get("interaction"):
-                what = f"{triplet.get('interaction')!r}, which is asked for no more or has another number now"
+        for hoi_id, name in sorted(self._names, key=repr):
+            if names.get(hoi_id) != name:
+                what = f"{name!r}, which is asked for no more or has another number now"
                 raise HoiError(f"{self.path}: holds {what}; resume with the same model and words, or use another --out")
-        least = min((t["interaction_score"] for t in self._resumed if "interaction_score" in t), default=1.0)
-        for option, differs in (("--top-k", self._most > top_k), ("--threshold", least < threshold - 1e-5)):
+        for option, differs in (("--top-k", self._most > top_k), ("--threshold", self._least < threshold - 1e-5)):
             if differs:
                 raise HoiError(f"{self.path}: holds results of another {option}; resume with the same one, "
                                "or use another --out")  # fmt: skip
@@ -73,12 +72,11 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
-                if not all(map(_is_ours, entry["triplets"])):
-                    raise ValueError
                 self.done.add(entry["file_name"])
-                self._resumed += entry["triplets"]
+                self._names.update((t.get("hoi_id", -1), t.get("interaction")) for t in entry["triplets"])
+                self._least = min([self._least, *(t.get("interaction_score", 1.0) for t in entry["triplets"])])
                 self._most = max(self._most, len(entry["triplets"]))
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
                 raise HoiError(
                     f"{self.path}: line {number} is no result of hoiclip detect; use another --out"
                 ) from None
@@ -91,7 +89,10 @@ class DetectionWriter:
         Raises:
             HoiError: if it cannot be written; earlier lines stay whole.
         """
-        line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
+        if self._full_precision:
+            line = full_line(file_name, detections)
+        else:
+            line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
         if self._started and os.path.exists(self.path):
             self._append(line.encode())
         else:  # an earlier run's lines go in one step with the coming of the first new one
@@ -202,15 +203,19 @@ def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> N
         HoiError: if the file cannot be written.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for file_name, found in detections.items():
-            line = {"file_name": file_name, **found.to_dict()}
-            columns = found.human_boxes.tolist(), found.object_boxes.tolist(), found.scores.tolist()
-            for triplet, human, object_, score in zip(line["triplets"], *columns, strict=True):
-                triplet |= {"human_box": human, "object_box": object_, "score": score}
-            if found.interaction_scores is not None:
-                for triplet, score in zip(line["triplets"], found.interaction_scores.tolist(), strict=True):
-                    triplet["interaction_score"] = score
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.writelines(full_line(file_name, found) for file_name, found in detections.items())
+
+
+def full_line(file_name: str, found: Detections) -> str:
+    """The JSON line of one image, boxes and scores in full precision."""
+    line = {"file_name": file_name, **found.to_dict()}
+    columns = found.human_boxes.tolist(), found.object_boxes.tolist(), found.scores.tolist()
+    for triplet, human, object_, score in zip(line["triplets"], *columns, strict=True):
+        triplet |= {"human_box": human, "object_box": object_, "score": score}
+    if found.interaction_scores is not None:
+        for triplet, score in zip(line["triplets"], found.interaction_scores.tolist(), strict=True):
+            triplet["interaction_score"] = score
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 # --- one line --------------------------------------------------------------------------------------
@@ -254,13 +259,6 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
     return data["file_name"], Detections(
         human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
     )
-
-
-def _is_ours(triplet: Any) -> bool:
-    """Whether a triplet has what :meth:`DetectionWriter.refuse_other_options` compares."""
-    if not isinstance(triplet, dict) or not isinstance(triplet.get("hoi_id", -1), int):
-        return False
-    return isinstance(triplet.get("interaction_score", 0.0), (int, float))
 
 
 def _instead(data: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
 import struct
@@ -26,6 +27,7 @@ SUFFIXES = frozenset(
      ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl", ".psd",
      ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"]
 )  # fmt: skip
+JPEG_FORMATS = ("JPEG", "MPO")
 LONGEST_JPEG = 65_500  # pixels
 HEIF_SUFFIXES = frozenset([".heic", ".heif", ".hif"])
 PASSED_OVER = frozenset(
@@ -131,6 +133,20 @@ def load_image(path: str | Path) -> Image.Image:
         return upright.copy() if upright is image else upright  # free of the file
 
 
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """An encoded image as :func:`load_image` gives one from a file.
+
+    Args:
+        content: of an image file.
+        name: for what is told.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(name, content) as image:
+        return to_rgb(image).copy()
+
+
 def declared_pixels(path: str | Path) -> int:
     """How many pixels an image says it has, from its first bytes alone; 0 where :func:`load_image` would complain."""
     try:
@@ -162,13 +178,14 @@ def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tup
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open a file with Pillow; whatever goes wrong in the block becomes a HoiError."""
-    path = Path(path)
+def _opened(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a file, or its content, with Pillow; whatever goes wrong in the block becomes a HoiError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
-            with _open_known_format(path) as image:
+            with _open_known_format(Path(path)) if content is None else _open_content(content) as image:
+                if image.format in JPEG_FORMATS:
+                    _refuse_zeros(path, content)
                 yield image
     except HoiError:
         raise
@@ -179,9 +196,10 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise HoiError(f"{path}: may not be read; check its permissions") from None
     except UnidentifiedImageError:
-        if path.suffix.lower() in HEIF_SUFFIXES:
+        if Path(path).suffix.lower() in HEIF_SUFFIXES:
             raise HoiError(f"{path}: is a HEIC image: pip install 'hoiclip[heic]', or convert it to JPEG") from None
-        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read"
+        size = len(content) if content is not None else Path(path).stat().st_size
+        what = "is empty" if size == 0 else "is no image that can be read"
         raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
     except Image.DecompressionBombError:
         raise HoiError(f"{path}: has too many pixels to be decoded safely; make it smaller first") from None
@@ -203,6 +221,11 @@ def _open_known_format(path: Path) -> Image.Image:
     if path.suffix.lower() in HEIF_SUFFIXES and _heif_can_be_read():
         return Image.open(path, formats=(*_formats(), "HEIF"))
     return Image.open(path, formats=_formats())
+
+
+def _open_content(content: bytes) -> Image.Image:
+    formats = (*_formats(), "HEIF") if _heif_can_be_read() else _formats()
+    return Image.open(io.BytesIO(content), formats=formats)
 
 
 @cache
@@ -306,17 +329,55 @@ def load_annotated_image(path: str | Path, size: tuple[int, int] | None, *, stor
         HoiError: missing or damaged image, or a frame that nothing tells.
     """
     with _opened(path) as image:
-        as_stored, upright = _frames(image)
-        turned = _orientation(image) != 1
-        if turned and not stored and (as_stored == upright or size not in (as_stored, upright)):
-            given = "no width and height" if size is None else "a width and height that do not tell"
-            raise HoiError(
-                f"{path}: has an EXIF tag that turns it, and its annotation gives {given}, so it is unknown whether "
-                "its boxes were drawn before or after; turn the image and drop the tag, or annotate its size"
-            )
-        turn = turned and as_stored != upright and size == upright
-        found = to_rgb(image, turn=turn)
+        found = to_rgb(image, turn=_turn_to_boxes(path, image, size, stored))
         return found.copy() if found is image else found
+
+
+def check_annotated_image(path: str | Path, size: tuple[int, int] | None, *, stored: bool = True) -> None:
+    """Tell quickly what :func:`load_annotated_image` would not load; same arguments.
+
+    A JPEG is not decoded where it ends as it should: what a download or a copy cut off has another end.
+
+    Raises:
+        HoiError: as :func:`load_annotated_image`.
+    """
+    with _opened(path) as image:
+        _turn_to_boxes(path, image, size, stored)
+        if not (image.format in JPEG_FORMATS and _ends_as_jpeg(Path(path))):
+            image.load()
+
+
+def _refuse_zeros(path: str | Path, content: bytes | None = None) -> None:
+    """Tell a JPEG whose rest was never copied: space was reserved for it, and decoders show grey for the zeros."""
+    if content is None:
+        with Path(path).open("rb") as file:
+            file.seek(-min(512, Path(path).stat().st_size), os.SEEK_END)
+            if file.read().strip(b"\0"):
+                return
+            file.seek(0)
+            content = file.read()
+    # no end of the image after the last start of a scan
+    if not content[-512:].strip(b"\0") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+        raise HoiError(f"{path}: is damaged: its last part holds zeros instead of the image; copy it again")
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+        return file.read().rstrip(b"\0\r\n ").endswith(b"\xff\xd9")  # end of image; some programs pad it
+
+
+def _turn_to_boxes(path: str | Path, image: Image.Image, size: tuple[int, int] | None, stored: bool) -> bool:
+    """Whether an image must be turned upright to lie as its boxes do.  Raises HoiError where nothing tells."""
+    as_stored, upright = _frames(image)
+    turned = _orientation(image) != 1
+    if turned and not stored and (as_stored == upright or size not in (as_stored, upright)):
+        given = "no width and height" if size is None else "a width and height that do not tell"
+        raise HoiError(
+            f"{path}: has an EXIF tag that turns it, and its annotation gives {given}, so it is unknown whether "
+            "its boxes were drawn before or after; turn the image and drop the tag, or annotate its size"
+        )
+    return turned and as_stored != upright and size == upright
 
 
 def decoded_frames(path: str | Path) -> tuple[tuple[int, int], tuple[int, int] | None]:

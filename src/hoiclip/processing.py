@@ -17,6 +17,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from hoiclip.batching import pad_together
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
+from hoiclip.hub import hub_keywords, take_folder, telling
 from hoiclip.images import as_image, resized_size, to_rgb
 from hoiclip.losses import cxcywh_to_xyxy
 from hoiclip.models.configuration import HoiClipConfig
@@ -24,7 +25,7 @@ from hoiclip.models.outputs import HoiClipOutput
 from hoiclip.models.ranges import whole_number
 from hoiclip.postprocessing import rank_batch, training_free_enhancement
 from hoiclip.published import CLIP_SIZE, LONGEST_EDGE, SHORTEST_EDGE, ZERO_SHOT_TOP_K
-from hoiclip.vocabulary import HoiVocabulary
+from hoiclip.vocabulary import VOCABULARY_FILE, HoiVocabulary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -227,9 +228,13 @@ class HoiClipProcessor(ProcessorMixin):
         return {"processor_class": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Write processor_config.json and vocabulary.json."""
-        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        """Write processor_config.json and vocabulary.json; with ``push_to_hub=True`` push both then."""
+        to_hub = hub_keywords(save_directory, {"push_to_hub": push_to_hub, **kwargs})
+        files = super().save_pretrained(save_directory)
         self.vocabulary.save(save_directory)
+        if to_hub is not None:
+            with telling(to_hub["repo_id"], to_hub.get("token"), to_hub.get("revision")):
+                self.push_to_hub(**to_hub)
         return files
 
     @classmethod
@@ -237,24 +242,19 @@ class HoiClipProcessor(ProcessorMixin):
         """Load what :meth:`save_pretrained` wrote, from a folder or hub id.
 
         Raises:
-            HoiError: if there is no processor or vocabulary there.
+            HoiError: if there is no processor or vocabulary there, or the hub does not give the id.
         """
         source = pretrained_model_name_or_path
+        folder = take_folder(source, kwargs, ("processor_config.json", VOCABULARY_FILE))
         advice = "no readable processor_config.json there; give a folder that hoiclip wrote"
         try:
-            settings, _ = cls.get_processor_dict(source, **kwargs)
-        except (
-            OSError,
-            ValueError,
-            AttributeError,
-            TypeError,
-            RecursionError,
-        ) as error:  # or no dictionary of settings
+            settings, _ = cls.get_processor_dict(folder, **kwargs)
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:  # or no settings
             raise HoiError(f"{source}: {advice}") from error
         if not isinstance(settings, dict) or not settings:
             raise HoiError(f"{source}: {advice}")
         settings.pop("processor_class", None)
-        vocabulary = HoiVocabulary.from_pretrained(source)
+        vocabulary = HoiVocabulary.from_pretrained(folder)
         try:
             return cls(vocabulary=vocabulary, **settings)
         except HoiError as error:

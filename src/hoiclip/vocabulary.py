@@ -25,7 +25,7 @@ import yaml
 
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS, read_text, write_text_atomic
-from hoiclip.hub import prepare
+from hoiclip.hub import local_folder
 from hoiclip.words import PREPOSITIONS, identifier, likely_slips, split_phrase, split_words
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -272,18 +272,17 @@ class HoiVocabulary:
         write_text_atomic(Path(folder) / VOCABULARY_FILE, json.dumps(self.to_dict()))
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> HoiVocabulary:
-        """Read ``vocabulary.json`` of a model folder or hub id.
+    def from_pretrained(
+        cls, source: str | Path, revision: str | None = None, token: str | None = None
+    ) -> HoiVocabulary:
+        """Read ``vocabulary.json`` of a model folder or hub id; ``revision`` and ``token`` belong to the latter.
 
         Raises:
             HoiError: if there is none or it cannot be understood.
         """
-        from transformers.utils import cached_file  # the hub's client; all else here is light
-
-        prepare(source, (VOCABULARY_FILE,))
+        folder = local_folder(source, revision, token, files=(VOCABULARY_FILE,))
         try:
-            path = cached_file(str(source), VOCABULARY_FILE)
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(json.loads((Path(folder) / VOCABULARY_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise HoiError(
                 f"{source}: no readable {VOCABULARY_FILE} there; give a folder that hoiclip wrote"

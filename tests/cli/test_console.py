@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hoiclip.cli import main
+from hoiclip.cli import BAD_INPUT, INTERRUPTED, main
 from hoiclip.cli.console import lasting_output
 
 
@@ -60,3 +60,21 @@ def test_a_complaint_about_a_foreign_name_is_told_on_any_console(
     monkeypatch.setattr(sys, "stderr", stream)
     assert main(["detect", str(tmp_path / "写真.jpg"), "--out", str(tmp_path / "out"), "--device", "nowhere"]) == 2
     assert b"nowhere" in buffer.getvalue()
+
+
+def test_a_program_without_a_console_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as pythonw and some services start programs
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["detect", "missing.jpg", "--model", "missing/folder/here"]) == BAD_INPUT
+    assert sys.stdout is None
+
+
+def test_an_interruption_while_a_command_is_loading_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hoiclip.cli.import_module", interrupted)
+    assert main(["detect", "a.jpg"]) == INTERRUPTED
+    assert capsys.readouterr().err == "hoiclip: interrupted\n"

@@ -19,7 +19,7 @@ from transformers import CLIPModel, DetrForObjectDetection
 
 import hoiclip
 from hoiclip import HoiError, HoiVocabulary, hub
-from hoiclip.checkpoints.folders import check_source, load_model, save_model
+from hoiclip.checkpoints.folders import find_folder, load_model, save_model
 from hoiclip.checkpoints.initialise import initialise_from
 from hoiclip.cli import main
 from hoiclip.models.text_embedder import TextEmbedder
@@ -187,7 +187,7 @@ def test_without_network_it_is_told_at_once(
     start = time.monotonic()
     for source in ("nobody/nothing", "nothing"):
         with pytest.raises(HoiError, match=f"{source}: no "):
-            check_source(source)
+            find_folder(source)
         with pytest.raises(HoiError, match=rf"{source}: no CLIP tokenizer .*cannot be reached"):
             tiny_model(tokenizer).set_vocabulary(WORDS, tokenizer=source)
     with pytest.raises(HoiError, match="cannot be reached"):

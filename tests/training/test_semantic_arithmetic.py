@@ -174,6 +174,14 @@ def test_a_file_of_verbs_fits_by_name(tmp_path: Path) -> None:
         assert torch.equal(model.verbs.weight[i], before[i]) is (i != changed)
 
 
+def test_equal_verbs_are_equal_files(tmp_path: Path) -> None:
+    words = HoiVocabulary.from_words("hold bicycle", name="one")
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_verbs(file, torch.ones(1, 4), torch.tensor([True]), words, {"images": 3})
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, clip: CLIPModel) -> None:
     (tmp_path / "text.safetensors").write_text("no")
     for name in ("missing.safetensors", "text.safetensors"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ from transformers.initialization import no_init_weights
 from hoiclip.checkpoints.key_mapping import refuse_no_numbers
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
-from hoiclip.hub import is_hub_id, prepare
+from hoiclip.hub import is_hub_id, local_folder
 from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
@@ -48,29 +50,48 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
         ) from error
 
 
-def check_source(source: str | Path) -> None:
-    """Raise HoiError if ``source`` is neither a folder nor a hub id that can be read, or is in the hub's cache."""
-    if os.path.isdir(source):
-        return
-    if not (is_hub_id(source) and str(source).count("/") == 1):
+def find_folder(source: str | Path, revision: str | None = None, token: str | None = None) -> str:
+    """The folder ``source``, or that of a hub id's files in the hub's cache, see :func:`hoiclip.hub.local_folder`.
+
+    Raises:
+        HoiError: if it is neither a folder nor a hub id that can be read, or is in the hub's cache.
+    """
+    if not os.path.isdir(source) and not (is_hub_id(source) and str(source).count("/") == 1):
         raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
-    reason = prepare(source)
-    if reason is not None:
-        raise HoiError(f"{source}: no folder of this name, and no model of the hub: {reason}; give a folder")
+    return local_folder(source, revision, token)
 
 
-def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipModel:
+@contextmanager
+def called(source: str | Path, folder: str) -> Iterator[None]:
+    """Let complaints about a ``folder`` of the hub's cache name what the user gave instead."""
+    try:
+        yield
+    except HoiError as error:
+        if folder == str(source) or folder not in str(error):
+            raise
+        raise HoiError(str(error).replace(folder, str(source))) from error
+
+
+def load_model(
+    source: str | Path, *, dropout: float | None = None, revision: str | None = None, token: str | None = None
+) -> HoiClipModel:
     """Load a model folder or hub id, and make sure that every weight came from there.
 
     Args:
         source: folder or hub id.
         dropout: of attention, hidden layers and residual branches in further training; None keeps what was saved.
+        revision, token: of a hub id.
 
     Raises:
         HoiError: if there is no whole hoiclip model.
     """
-    check_source(source)
-    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, "config.json")):
+    folder = find_folder(source, revision, token)
+    with called(source, folder):
+        return _load_folder(folder, dropout)
+
+
+def _load_folder(source: str, dropout: float | None) -> HoiClipModel:
+    if not os.path.isfile(os.path.join(source, "config.json")):
         # transformers would take the default sizes
         raise HoiError(f"{source}: no config.json there; give a folder that hoiclip wrote")
     try:
@@ -78,12 +99,11 @@ def load_model(source: str | Path, *, dropout: float | None = None) -> HoiClipMo
         if dropout is not None:
             changes["config"] = HoiClipConfig.from_pretrained(source)
             changes["config"].detector.update(dropout_everywhere(dropout))
-        if os.path.isdir(source):
-            _check_sizes(source)
+        _check_sizes(source)
         loaded = HoiClipModel.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **changes)
         model, account = cast(Any, loaded)
     except HoiError as error:
-        raise error if str(source) in str(error) else HoiError(f"{source}: {error}") from error
+        raise error if source in str(error) else HoiError(f"{source}: {error}") from error
     except Exception as error:  # transformers and safetensors raise many kinds for broken folders
         reason = first_line(error).rstrip(".")
         raise HoiError(f"{source}: no model can be loaded from there ({reason}); save it again") from error

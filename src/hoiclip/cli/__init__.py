@@ -25,6 +25,7 @@ COMMANDS = {
     "detect": "Find human-verb-object triplets in images.",
     "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
     "export": "Write a model as a graph for onnxruntime or OpenVINO.",
+    "push": "Push a model to the hub, with a model card.",
     "train": "Train an experiment, or go on with it.",
     "evaluate": "Compute the published metrics for a model, or for detections of any method.",
     "verbs": "Make verb vectors by visual semantic arithmetic over a training set.",
@@ -71,13 +72,15 @@ def _run(argv: Sequence[str] | None) -> int:
     if near and words[0] not in COMMANDS:
         parser.error(f"unknown command {words[0]!r}; did you mean {near[0]}?")
     command = parser.parse_args(words[:1]).command
-    args = command_parser(command).parse_args(words[1:])
+    can_resume = False
     try:
+        args = command_parser(command).parse_args(words[1:])
+        can_resume = "resume" in args
         return import_module(f"hoiclip.cli.{command}").run(args)
     except HoiError as error:
         print(f"hoiclip: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        advice = "; what is written stays, --resume goes on from there" if "resume" in args else ""
+    except KeyboardInterrupt:  # also while a command is still importing
+        advice = "; what is written stays, --resume goes on from there" if can_resume else ""
         print(f"hoiclip: interrupted{advice}", file=sys.stderr)
         return INTERRUPTED

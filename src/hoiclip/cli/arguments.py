@@ -115,6 +115,43 @@ def backend_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")
 
 
+def model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the model, and the parts of the one that needs no training."""
+    parser.add_argument(
+        "--model", metavar="DIR|ID", help="model folder or hub id, or training-free (default: the playground model)"
+    )
+    parser.add_argument(
+        "--detector", metavar="DIR|ID", help="of training-free: an object detector (default: facebook/detr-resnet-50)"
+    )
+    parser.add_argument(
+        "--clip", metavar="DIR|ID", help="of training-free: a CLIP (default: openai/clip-vit-base-patch32)"
+    )
+    hub_arguments(parser)
+
+
+def size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the size that images are resized to."""
+    parser.add_argument(
+        "--size",
+        type=positive_int,
+        metavar="SHORTER",
+        help="resize the shorter side to so many pixels, smaller is faster (default: as in training, mostly 800)",
+    )
+
+
+def hub_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a model of the hub is asked for with."""
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: main)")
+    token_argument(parser, "read a private one")
+
+
+def token_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add ``--token``; others on this machine can see a command's options, so the help names better places."""
+    parser.add_argument(
+        "--token", help=f"of the hub, to {purpose} (default: HF_TOKEN in the environment, or that of hf auth login)"
+    )
+
+
 def quiet_libraries() -> None:
     """Prepare torch and transformers for a command: freed memory is kept, the libraries' own messages are not shown."""
     from transformers.utils import logging

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -13,13 +14,14 @@ from typing import Any, TextIO
 def lasting_output() -> Iterator[None]:
     """Let both standard streams take whatever is printed, as long as the command runs."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Lasting(before[0]), _Lasting(before[1])  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = before
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # a program without a console has no streams
+        sys.stdout, sys.stderr = (_Lasting(stream or nowhere) for stream in before)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            sys.stdout, sys.stderr = before
 
 
 class _Lasting:

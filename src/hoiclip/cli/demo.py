@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hoiclip.cli.arguments import positive_int, quiet_libraries
+from hoiclip.cli.arguments import hub_arguments, positive_int, quiet_libraries
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,17 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("--out", type=Path, default=Path("hoiclip-demo"), help="folder for the picture")
     parser.add_argument("--model", metavar="DIR|ID", help="a model of the playground (default: the shipped one)")
+    hub_arguments(parser)
     parser.add_argument("--scenes", type=positive_int, default=SCENES, help=f"how many (default {SCENES})")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
     quiet_libraries()
-    show(args.out, args.model, args.scenes)
+    show(args.out, args.model, args.scenes, revision=args.revision, token=args.token)
     return 0
 
 
-def show(out: Path, model: str | None = None, scenes: int = SCENES, seed: int = SEED) -> None:
+def show(
+    out: Path,
+    model: str | None = None,
+    scenes: int = SCENES,
+    seed: int = SEED,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> None:
     """Draw scenes, detect, write a contact sheet and every triplet, print the metrics.
 
     Args:
@@ -43,6 +52,7 @@ def show(out: Path, model: str | None = None, scenes: int = SCENES, seed: int = 
         model: folder or hub id of a model; None for the one that is shipped.
         scenes: how many test scenes are evaluated; the first twelve are shown.
         seed: of the scenes; training never drew from the test split, whatever the seed.
+        revision, token: of a hub id.
     """
     from hoiclip.detection_files import DetectionWriter
     from hoiclip.evaluation import HicoDetEvaluator
@@ -52,7 +62,7 @@ def show(out: Path, model: str | None = None, scenes: int = SCENES, seed: int = 
     from hoiclip.playground.dataset import PlaygroundDataset
     from hoiclip.visualization.contact_sheet import draw_contact_sheet
 
-    detector = load(model)
+    detector = load(model, revision=revision, token=token)
     world = PlaygroundDataset(seed, scenes, "test", detector.vocabulary)
     vocabulary, annotations = world.vocabulary, [world.annotation(i) for i in range(scenes)]
     evaluator = HicoDetEvaluator(annotations, vocabulary)

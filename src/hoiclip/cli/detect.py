@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hoiclip.cli.arguments import BAD_INPUT, backend_arguments, positive_int, probability, quiet_libraries
+from hoiclip.cli.arguments import (
+    BAD_INPUT,
+    backend_arguments,
+    model_argument,
+    positive_int,
+    probability,
+    quiet_libraries,
+    size_argument,
+)
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
@@ -21,14 +30,18 @@ LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="images, folders, or patterns in quotes")
-    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    parser.add_argument(
+        "sources", nargs="+", metavar="IMAGE|FOLDER|URL", help="images, folders, patterns in quotes, addresses"
+    )
+    model_argument(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
     )
     parser.add_argument("--top-k", type=positive_int, default=10, help="triplets per image (default 10)")
     parser.add_argument(
-        "--threshold", type=probability, default=0.3, help="least probability of the interaction, 0..1 (default 0.3)"
+        "--threshold",
+        type=probability,
+        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1)",
     )
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument(
@@ -42,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--zero-shot-top-k", type=positive_int, help="training-free enhancement with this K (paper: 10)"
     )
     backend_arguments(parser)
+    size_argument(parser)
+    parser.add_argument("--max-labels", type=positive_int, default=3, help="interactions named per pair (default 3)")
+    parser.add_argument("--line-width", type=positive_int, help="of drawn boxes in pixels (default: by image size)")
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
@@ -62,11 +78,15 @@ def detect(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from hoiclip.detection_files import DetectionWriter
+    from hoiclip.image_inputs import is_address
     from hoiclip.images import find_images, save_image
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
-    images = find_images(args.sources)
+    images: list[Path | str] = []
+    for source in args.sources:
+        images += [source] if is_address(source) else find_images([source])
+    images = list(dict.fromkeys(images))
     writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in writer.done]
     if not waiting:
@@ -75,13 +95,14 @@ def detect(args: argparse.Namespace) -> int:
     drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
     detector = open_detector(args)
-    writer.refuse_other_options(detector.vocabulary, args.top_k, args.threshold)
+    threshold = detector.default_threshold if args.threshold is None else args.threshold
+    writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
     stream = detector.detect_files(
         waiting,
         keep_images=not args.no_pictures,
         draft=args.draft,
         top_k=args.top_k,
-        threshold=args.threshold,
+        threshold=threshold,
         zero_shot_top_k=args.zero_shot_top_k,
     )
     for path, image, result in tqdm(stream, total=len(waiting), unit="image", disable=None):
@@ -90,7 +111,8 @@ def detect(args: argparse.Namespace) -> int:
             tqdm.write(f"hoiclip: {result}", file=sys.stderr)
             continue
         if image is not None:
-            save_image(result.draw(image), drawings[path])
+            drawing = result.draw(image, max_labels=args.max_labels, line_width=args.line_width)
+            save_image(drawing, drawings[path])
         writer.add(str(path), result)
         best = result.most_probable(3)
         named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
@@ -112,18 +134,32 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     elif args.vocabulary is not None:
         vocabulary = HoiVocabulary.coerce(args.vocabulary)
 
-    from hoiclip.inference.detector import SHIPPED_MODEL, load  # heavy: what can be refused has been refused by now
+    from hoiclip.inference.detector import (  # heavy: what can be refused has been refused by now
+        SHIPPED_MODEL,
+        TRAINING_FREE,
+        load,
+    )
 
     quiet_libraries()
+    at_hub = {"revision": args.revision, "token": args.token}
     detector = load(
-        args.model, device=args.device, vocabulary=vocabulary, backend=args.backend, precision=args.precision
+        args.model,
+        device=args.device,
+        vocabulary=vocabulary,
+        backend=args.backend,
+        precision=args.precision,
+        detector=args.detector,
+        clip=args.clip,
+        **at_hub,
     )
+    if args.size:
+        detector.set_size(args.size)
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)
         detector.set_vocabulary(vocabulary)
-    elif args.interactions is not None and vocabulary is not None:
-        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL))
+    elif args.interactions is not None and vocabulary is not None and args.model != TRAINING_FREE:
+        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
     return detector
 
 
@@ -135,17 +171,17 @@ def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
         print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
-def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+def drawing_paths(images: Sequence[Path | str], out: Path) -> dict[Path | str, Path]:
     """Where each drawing goes: the image's own name, made distinct where folders share names.
 
     Raises:
         HoiError: if one of the images to read would be overwritten.
     """
     originals = {os.path.realpath(image): image for image in images}
-    names: dict[Path, Path] = {}
+    names: dict[Path | str, Path] = {}
     taken: set[str] = set()
     for image in images:
-        stem = image.stem
+        stem = image.stem if isinstance(image, Path) else Path(urllib.parse.urlsplit(image).path).stem or "image"
         while len(os.fsencode(stem)) > LONGEST_STEM:
             stem = stem[:-1]
         name, number = f"{stem}.jpg", 2

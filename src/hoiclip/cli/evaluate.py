@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,10 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
+    model_argument,
     positive_int,
     quiet_libraries,
+    size_argument,
     whole_numbers,
 )
 from hoiclip.errors import HoiError
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hoiclip.detections import Detections
+    from hoiclip.evaluation.kept_detections import KeptDetections
     from hoiclip.experiments.options import Experiment
     from hoiclip.vocabulary import HoiVocabulary
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: CommandParser) -> None:
     """The options of this command, and those of an experiment."""
     config_argument(parser)
-    parser.add_argument("--model", metavar="DIR|ID", help="model folder or hub id (default: the playground model)")
+    model_argument(parser)
     parser.add_argument("--detections", type=Path, help="JSON lines of any method, instead of a model")
     parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
     parser.add_argument(
@@ -45,8 +50,14 @@ def add_arguments(parser: CommandParser) -> None:
         "--sweep", type=whole_numbers, metavar="0,5,10", help="several K of the training-free enhancement in one pass"
     )
     backend_arguments(parser)
+    size_argument(parser)
     parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
-    parser.add_argument("--save-detections", type=Path, help="write the model's detections as JSON lines here")
+    parser.add_argument(
+        "--save-detections",
+        type=Path,
+        help="write the model's detections as JSON lines here, as they "
+        "are found; the same command goes on after them where it was cut off",
+    )
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
     experiment_arguments(parser, own=("name", "seed", "out"))
 
@@ -78,23 +89,64 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
-    from hoiclip.evaluation import save_detections, write_hicodet_matlab, write_vcoco_pickle
+    from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
-    from hoiclip.inference.detector import load
+    from hoiclip.inference.detector import PLAYGROUND, TRAINING_FREE, load
 
-    detector = load(args.model, device=args.device, backend=args.backend, precision=args.precision)
+    parts: dict[str, Any] = {}
+    if args.model == TRAINING_FREE:
+        shipped = PLAYGROUND if experiment.data.source == "playground" else None
+        parts = {"detector": args.detector or shipped, "clip": args.clip or shipped}
+    detector = load(
+        args.model,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        revision=args.revision,
+        token=args.token,
+        **parts,
+    )
+    if args.size:
+        detector.set_size(args.size)
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
+    if not (args.save_detections or args.submission):
+        return evaluate_model(experiment, detector, training_instances=counts)
     found: dict[str, Detections] = {}
-    wanted = args.save_detections or args.submission
-    results = evaluate_model(experiment, detector, keep=found if wanted else None, training_instances=counts)
-    if args.save_detections:
-        save_detections(args.save_detections, found)
+    kept: list[KeptDetections] = []
+
+    def keep(vocabulary: HoiVocabulary) -> MutableMapping[str, Detections]:
+        if not args.save_detections:
+            return found
+        kept.append(_kept_detections(experiment, args, vocabulary))
+        return kept[0]
+
+    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts)
     if args.submission:
         vcoco = experiment.evaluation.protocol == "vcoco"
-        (write_vcoco_pickle if vcoco else write_hicodet_matlab)(found, args.submission)
+        (write_vcoco_pickle if vcoco else write_hicodet_matlab)(kept[0] if kept else found, args.submission)
+    for detections in kept:
+        detections.finish()
     return results
+
+
+def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary) -> KeptDetections:
+    """The file of detections, with those that the same command found before it was cut off."""
+    from hoiclip import __version__
+    from hoiclip.evaluation.kept_detections import KeptDetections, stamp
+    from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE
+
+    made_by = {
+        "hoiclip": __version__,
+        "model": [args.detector, args.clip] if args.model == TRAINING_FREE else stamp(args.model or SHIPPED_MODEL),
+        "experiment": experiment.to_yaml(),
+        "runtime": [args.backend, args.precision, args.device, args.size],
+    }
+    kept = KeptDetections(args.save_detections, vocabulary, made_by)
+    if kept:
+        print(f"{args.save_detections}: going on after {len(kept):,} images", file=sys.stderr)
+    return kept
 
 
 def _training_instances(args: argparse.Namespace, vocabulary: HoiVocabulary) -> np.ndarray | None:

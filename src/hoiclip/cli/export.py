@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hoiclip.cli.arguments import quiet_libraries
+from hoiclip.cli.arguments import hub_arguments, quiet_libraries, size_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("model", metavar="MODEL", help="model folder or hub id")
+    hub_arguments(parser)
     parser.add_argument("--to", required=True, metavar="onnx|openvino", help="for which runtime")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or int8")
     parser.add_argument("--calibration", metavar="FOLDER", help="images of the kind that will come, for int8")
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vocabulary.add_argument(
         "--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary, for good"
     )
+    size_argument(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
@@ -29,7 +31,17 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     vocabulary = args.vocabulary if args.interactions is None else HoiVocabulary.from_words(args.interactions)
-    export(args.model, args.out, args.to, args.precision, calibration=args.calibration, vocabulary=vocabulary)
+    export(
+        args.model,
+        args.out,
+        args.to,
+        args.precision,
+        calibration=args.calibration,
+        vocabulary=vocabulary,
+        size=args.size,
+        revision=args.revision,
+        token=args.token,
+    )
     size = sum(file.stat().st_size for file in args.out.iterdir()) / 2**20
     print(f"{args.out}: {args.to} {args.precision}, {size:.0f} MiB; hoiclip detect PHOTO --model {args.out}")
     return 0

@@ -7,20 +7,22 @@ hoiclip evaluate hicodet --detections mine.jsonl --annotations test_hico.json
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
 from hoiclip.data.dataset import open_dataset, people_of
-from hoiclip.data.samples import Sample, Samples
+from hoiclip.data.samples import Sample, Samples, annotation_of, check_images
 from hoiclip.detection_files import load_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
@@ -35,6 +37,8 @@ from hoiclip.vocabulary import HoiVocabulary
 Results = dict[str, Any]  # HicoDetResult or VcocoResult, by the name a table shows
 #: (K,) annotated pairs of each class in the training data, or what counts them once the vocabulary is known
 TrainingCounts = np.ndarray | Callable[[HoiVocabulary], np.ndarray | None] | None
+#: filled with detections by file name, or what makes such a mapping once the vocabulary is known
+Kept = MutableMapping[str, Detections] | Callable[[HoiVocabulary], MutableMapping[str, Detections]] | None
 
 
 class Detector(Protocol):
@@ -49,6 +53,18 @@ class Detector(Protocol):
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> Any: ...
 
 
+class DetectsImages(Protocol):
+    """A detector that goes from images to detections in its own way, such as the training-free one."""
+
+    @property
+    def vocabulary(self) -> HoiVocabulary: ...
+
+    def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> Any: ...
+
+    def detect_images(self, images: Sequence[Image.Image], zero_shot_top_k: int | None = None) -> list[Detections]:
+        """The best triplets of each image, without a threshold."""
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """Annotated images to evaluate a model on.
@@ -56,7 +72,7 @@ class EvaluationSet:
     Attributes:
         samples: (image, annotation) by index.
         annotations: the same annotations without the images (AnnotatedImage or VcocoImage).
-        processor: makes the model's inputs and reads its outputs.
+        processor: makes the model's inputs and reads its outputs; None where the model takes images.
         protocol: ``hoiclip`` or ``official`` for verb-object pairs, ``vcoco`` for V-COCO's roles.
         batch_size: images at once on each process.
         zero_shot_top_k: K of the training-free enhancement, None for none.
@@ -64,7 +80,7 @@ class EvaluationSet:
 
     samples: Samples
     annotations: Sequence[Any]
-    processor: HoiClipProcessor
+    processor: HoiClipProcessor | None
     protocol: str = "hoiclip"
     batch_size: int = 8
     zero_shot_top_k: int | None = published.ZERO_SHOT_TOP_K
@@ -133,32 +149,63 @@ class ProtocolEvaluators:
 
 @torch.no_grad()
 def detect_samples(
-    model: HoiClipModel | Backend, data: EvaluationSet, *, process: int = 0, processes: int = 1, progress: bool = True
+    model: HoiClipModel | Backend | DetectsImages,
+    data: EvaluationSet,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    done: Container[str] = (),
+    unreadable: list[HoiError] | None = None,
+    progress: bool = True,
 ) -> Iterator[tuple[str, Detections]]:
     """Detections of this process's share of the images: every ``processes``-th, each exactly once.
 
     Images of equal size share a batch, so that no result depends on its batch mates.
 
     Args:
-        model: in evaluation mode, or what computes its forward pass.
+        model: in evaluation mode, or what computes its forward pass, or what takes images.
         data: the images, and the processor that prepares them.
         process, processes: which share.
+        done: names of images to pass over.
+        unreadable: filled with what is wrong with images that cannot be read; None raises the first.
         progress: show a bar.
     """
-    processor, device = data.processor, model.device
-    mine = range(process, len(data.samples), processes)
+    detect = partial(_detect_images, model, data)
+    mine = [
+        index
+        for index in range(process, len(data.samples), processes)
+        if not done or annotation_of(data.samples, index).file_name not in done
+    ]
 
     def size(sample: Sample) -> tuple[int, int]:
-        return processor.resized_size(sample[0])
+        return sample[0].size if data.processor is None else data.processor.resized_size(sample[0])
+
+    def readable() -> Iterator[Sample]:
+        for index in mine:
+            try:
+                yield data.samples[index]
+            except HoiError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(error)
 
     with tqdm(total=len(mine), desc="evaluation", unit="img", disable=not progress, leave=False) as bar:
-        for batch in equal_size_batches((data.samples[index] for index in mine), size, data.batch_size):
-            images = [image for image, _ in batch]
-            outputs = model(**processor(images).to(device))
-            sizes = [(image.height, image.width) for image in images]
-            found = processor.post_process(outputs, sizes, zero_shot_top_k=data.zero_shot_top_k)
+        for batch in equal_size_batches(readable(), size, data.batch_size):
+            found = detect([image for image, _ in batch])
             bar.update(len(batch))
             yield from zip((annotation.file_name for _, annotation in batch), found, strict=True)
+
+
+def _detect_images(
+    model: HoiClipModel | Backend | DetectsImages, data: EvaluationSet, images: list[Image.Image]
+) -> list[Detections]:
+    """Detections of images of equal input size."""
+    if data.processor is None:
+        return cast(DetectsImages, model).detect_images(images, data.zero_shot_top_k)
+    network = cast(HoiClipModel, model)
+    outputs = network(**data.processor(images).to(network.device))
+    sizes = [(image.height, image.width) for image in images]
+    return data.processor.post_process(outputs, sizes, zero_shot_top_k=data.zero_shot_top_k)
 
 
 def evaluate_detections(
@@ -207,9 +254,9 @@ def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationDat
 
 def evaluate_model(
     experiment: Experiment,
-    detector: Detector,
+    detector: Detector | DetectsImages,
     *,
-    keep: dict[str, Detections] | None = None,
+    keep: Kept = None,
     progress: bool = True,
     training_instances: TrainingCounts = None,
 ) -> Results:
@@ -220,21 +267,32 @@ def evaluate_model(
     Args:
         experiment: dataset, split, protocol, K of the training-free enhancement.
         detector: the model.
-        keep: filled with the detections, for whoever wants to write them.
+        keep: filled with the detections, for whoever wants to write them, or a function of the
+            vocabulary that gives such a mapping; images that it holds are not detected again.
         progress: show a bar.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
 
     Raises:
-        HoiError: missing data, or no tokenizer where a vocabulary must be embedded.
+        HoiError: missing data, an image that cannot be read (after all others were detected, where only
+            decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
-    data, vocabulary = _prepared(experiment, detector)
+    data, vocabulary = _prepared(experiment, detector, progress=progress)
     protocol = experiment.evaluation.protocol
+    found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
     evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=counts)
-    for file_name, found in detect_samples(detector.backend, data, progress=progress):
-        evaluators.add(file_name, found)
+    for file_name, detections in found.items():
+        evaluators.add(file_name, detections)
+    unreadable: list[HoiError] = []
+    model = cast(Detector, detector).backend if hasattr(detector, "backend") else detector
+    missing = detect_samples(model, data, done=frozenset(found), unreadable=unreadable, progress=progress)
+    for file_name, detections in missing:
+        evaluators.add(file_name, detections)
         if keep is not None:
-            keep[file_name] = found
+            found[file_name] = detections
+    if unreadable:
+        count = f"{len(unreadable):,} of {len(data.samples):,} images cannot be read"
+        raise HoiError(f"{unreadable[0]} ({count}, so there are no metrics; mend them and give the same command again)")
     return evaluators.results()
 
 
@@ -250,16 +308,19 @@ def sweep_top_k(
     Raises:
         HoiError: as :func:`evaluate_model`, or if the model has no zero-shot scores.
     """
-    if not detector.backend.has_zero_shot:
-        raise HoiError("a gen-vlkt model has no zero-shot scores: there is no K to sweep")
+    if not getattr(getattr(detector, "backend", None), "has_zero_shot", False):
+        raise HoiError("this model has no zero-shot scores (gen-vlkt and training-free have none): no K to sweep")
     data, vocabulary = _prepared(experiment, detector)
+
+    assert data.processor is not None
+    processor = data.processor
 
     @torch.inference_mode()
     def outputs() -> Iterable[tuple]:
         for index in range(len(data.samples)):
             image, annotation = data.samples[index]
-            out = detector.backend(**data.processor([image]).to(detector.backend.device))
-            boxes = data.processor.boxes_in_pixels(out, [(image.height, image.width)])
+            out = detector.backend(**processor([image]).to(detector.backend.device))
+            boxes = processor.boxes_in_pixels(out, [(image.height, image.width)])
             assert out.object_logits is not None
             assert out.interaction_logits is not None
             scores = out.object_logits.sigmoid(), out.interaction_logits.sigmoid(), out.zero_shot_logits
@@ -270,7 +331,9 @@ def sweep_top_k(
     return {f"K = {k}": result for k, result in results.items()}
 
 
-def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet, HoiVocabulary]:
+def _prepared(
+    experiment: Experiment, detector: Detector | DetectsImages, *, progress: bool = True
+) -> tuple[EvaluationSet, HoiVocabulary]:
     evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
     vocabulary = HoiVocabulary.coerce(experiment.vocabulary or evaluated.vocabulary)
@@ -278,10 +341,12 @@ def _prepared(experiment: Experiment, detector: Detector) -> tuple[EvaluationSet
         detector.set_vocabulary(vocabulary)
     elif not experiment.vocabulary:
         vocabulary = own  # knows what the model has not seen
+    samples = evaluated.open_samples()
+    check_images(samples, progress=progress)
     data = EvaluationSet(
-        evaluated.open_samples(),
+        samples,
         evaluated.annotations,
-        detector.processor,
+        getattr(detector, "processor", None),
         protocol=experiment.evaluation.protocol,
         batch_size=experiment.evaluation.batch_size,
         zero_shot_top_k=experiment.model.zero_shot_top_k,

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -25,24 +24,28 @@ from hoiclip.backends.devices import choose_device
 from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.registry import open_backend
 from hoiclip.backends.torch_backend import ModelBackend
-from hoiclip.batching import equal_size_batches
-from hoiclip.checkpoints.folders import check_source, load_model
+from hoiclip.checkpoints.folders import called, find_folder, load_model
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
-from hoiclip.images import as_image, load_image, to_rgb
 from hoiclip.inference.calibration import calibration_inputs
-from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream, prepare
+from hoiclip.inference.image_detector import ImageDetector
+from hoiclip.inference.prefetch import PreparedImage, prepare
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor
 from hoiclip.vocabulary import HoiVocabulary
 
+if TYPE_CHECKING:
+    from hoiclip.inference.training_free.detector import TrainingFreeDetector
+
+TRAINING_FREE = "training-free"  # as a model's name
+PLAYGROUND = "playground"  # as a part of it: the shipped miniature
 SHIPPED_MODEL = ASSETS / "playground" / "model"
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
-class HoiDetector:
+class HoiDetector(ImageDetector):
     """A model and its processor on one device.
 
     Args:
@@ -59,6 +62,7 @@ class HoiDetector:
     Attributes:
         backend: takes the processor's outputs, gives a :class:`HoiClipOutput`.
         model: None where an exported graph does the work.
+        folder: what the detector was loaded from, on this machine; None if it was made of parts.
 
     Raises:
         HoiError: an impossible combination, or a package that is not installed.
@@ -84,6 +88,7 @@ class HoiDetector:
             place = torch.device("cpu") if on_cpu else self.device
             model = model.to(place).eval()  # type: ignore[arg-type]
         self.model = model
+        self.folder = exported
         self._calibration, self._process = calibration, os.getpid()
         if exported is not None:
             self.backend: Backend = open_backend(None, device=self.device, folder=exported)
@@ -108,6 +113,8 @@ class HoiDetector:
         backend: str | None = None,
         precision: str | None = None,
         calibration: str | Path | None = None,
+        revision: str | None = None,
+        token: str | None = None,
     ) -> HoiDetector:
         """Load a model folder, an exported folder or a hub id.
 
@@ -116,12 +123,29 @@ class HoiDetector:
             vocabulary: ask for these interactions instead of what was trained.
             device, batch_size, calibration: as in the constructor.
             backend, precision: as in the constructor; an exported folder says itself which it is for.
+            revision, token: of a hub id, see :func:`hoiclip.hub.local_folder`.
 
         Raises:
             HoiError: if there is no such folder or no whole hoiclip model in it, no tokenizer for
                 another vocabulary, or as the constructor.
         """
-        check_source(source)
+        folder = find_folder(source, revision, token)
+        with called(source, folder):
+            detector = cls._from_folder(folder, vocabulary, device, batch_size, backend, precision, calibration)
+        detector.folder = Path(folder)
+        return detector
+
+    @classmethod
+    def _from_folder(
+        cls,
+        source: str,
+        vocabulary: HoiVocabulary | str | Path | None,
+        device: str | torch.device | None,
+        batch_size: int | None,
+        backend: str | None,
+        precision: str | None,
+        calibration: str | Path | None,
+    ) -> HoiDetector:
         processor = HoiClipProcessor.from_pretrained(source)
         if is_exported(source):
             _refuse_other_choice(source, backend, precision)
@@ -173,71 +197,62 @@ class HoiDetector:
             self.backend = self._open(self.backend.name, self.backend.precision)
         return self
 
-    @overload  # a path is a sequence of letters too, but never taken for one
-    def __call__(  # type: ignore[overload-overlap]
+    def push_to_hub(
         self,
-        images: ImageLike,
+        repository: str,
         *,
-        top_k: int = 10,
-        threshold: float = 0.3,
-        zero_shot_top_k: int | None = None,
-        nms: bool = True,
-    ) -> Detections: ...
-    @overload
-    def __call__(
-        self,
-        images: Sequence[ImageLike],
-        *,
-        top_k: int = 10,
-        threshold: float = 0.3,
-        zero_shot_top_k: int | None = None,
-        nms: bool = True,
-    ) -> list[Detections]: ...
-    def __call__(
-        self,
-        images: Any,
-        *,
-        top_k: int = 10,
-        threshold: float = 0.3,
-        zero_shot_top_k: int | None = None,
-        nms: bool = True,
-    ) -> Detections | list[Detections]:
-        """Detect the triplets of one image, or of each in a list.
-
-        A result never depends on what else is in the call: only images of equal resized size
-        share a batch, so none is padded.  A list is read a few images at a time.
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Push all that :func:`load` needs, and a model card, in one commit: ``hoiclip.load("owner/name")``.
 
         Args:
-            images: path, Pillow image or (h, w, 3) uint8 array, or a list of them.
-            top_k: the most triplets of an image.
-            threshold: least probability of the interaction, 0..1.
-            zero_shot_top_k: K of the training-free enhancement (paper: 10); None for none.
-            nms: drop near copies.
+            repository: ``owner/name``; made if there is none.
+            private, token, revision: as for :func:`hoiclip.hub.push_files`.
+            commit_message: by default what is pushed.
+            license: of the model, as the hub names it (``apache-2.0``); by default the one that a README.md
+                in the folder states, or none.
+
+        Returns:
+            Address of the commit.
 
         Raises:
-            HoiError: if a file is no readable image.
+            HoiError: as :func:`hoiclip.hub.push_files`; what is on the hub then stays as it was.
         """
-        one = not isinstance(images, (list, tuple))
-        given = [images] if one else images
-        options: dict[str, Any] = {
-            "top_k": top_k,
-            "threshold": threshold,
-            "zero_shot_top_k": zero_shot_top_k,
-            "nms": nms,
-        }
-        results: dict[int, Detections] = {}
-        at_once = BATCHES_TO_CHOOSE_FROM * self.batch_size  # a long list is not in memory as a whole
-        for start in range(0, len(given), at_once):
-            prepared = ((i, self._prepare(given[i])) for i in range(start, min(start + at_once, len(given))))
-            for batch in equal_size_batches(prepared, lambda item: item[1].views[0].shape, self.batch_size):
-                found = self._detect_batch([image for _, image in batch], **options)
-                results |= zip((i for i, _ in batch), found, strict=True)
-        found = [results[i] for i in range(len(given))]
-        return found[0] if one else found
+        from hoiclip.inference.push import push_detector  # knows detectors, as this module does not know the hub
 
-    def _prepare(self, image: ImageLike) -> PreparedImage:
-        upright = load_image(image) if isinstance(image, (str, Path)) else to_rgb(as_image(image))
-        return PreparedImage(self.processor.views(upright), (upright.height, upright.width))
+        return push_detector(
+            self,
+            repository,
+            private=private,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+            license=license,
+        )
+
+    def set_size(self, shorter: int) -> HoiDetector:
+        """Resize images to so many pixels on the shorter side from now on; the limit of the longer one follows.
+
+        Smaller images are faster and cost accuracy.
+
+        Raises:
+            HoiError: outside 32..4096 pixels.
+        """
+        if not 32 <= shorter <= 4096:
+            raise HoiError(f"size {shorter}: is no size for a detector; give 32 to 4096 pixels")
+        self.processor.longest_edge = round(self.processor.longest_edge * shorter / self.processor.shortest_edge)
+        self.processor.shortest_edge = shorter
+        return self
+
+    def _prepare(self, image: Image.Image) -> PreparedImage:
+        return PreparedImage(self.processor.views(image), (image.height, image.width))
+
+    def _read(self, path: Path | str, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
+        return prepare(path, self.processor, keep_image=keep_image, draft=draft)
 
     @torch.inference_mode()
     def _detect_batch(
@@ -250,12 +265,8 @@ class HoiDetector:
         nms: bool,
     ) -> list[Detections]:
         """One forward pass over images whose views have one size."""
-        if os.getpid() != self._process:  # the threads that compute were not copied: it would wait for ever
-            raise HoiError(
-                "this detector was made before the process was forked: make one in each process, or start them with "
-                'multiprocessing.get_context("spawn")'
-            )
-        inputs = self.processor.together([prepared.views for prepared in batch]).to(self.device)
+        self._same_process(self._process)
+        inputs = self.processor.together([(prepared.views[0], prepared.views[1]) for prepared in batch]).to(self.device)
         try:
             outputs = self.backend(**inputs)
         except torch.OutOfMemoryError:
@@ -271,41 +282,23 @@ class HoiDetector:
             kept.append(detections[probabilities >= threshold][:top_k].clipped())
         return kept
 
-    def detect_files(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        keep_images: bool = True,
-        draft: bool = False,
-        top_k: int = 10,
-        threshold: float = 0.3,
-        zero_shot_top_k: int | None = None,
-        nms: bool = True,
-    ) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
-        """Go through files; the next ones are read while the model works, a few at a time.
 
-        Args:
-            paths: image files, see :func:`hoiclip.images.find_images`; taken one by one, so there may
-                be any number.
-            keep_images: hand out the decoded images too.
-            draft: decode JPEGs of more than twice the detector's size at reduced scale.  Faster;
-                scores move a little, and the images are not handed out.
-            top_k, threshold, zero_shot_top_k, nms: as for calling the detector.
-
-        Yields:
-            In order: the path, the image (None if not kept) and its detections; or the path, None
-            and what is wrong with it.
-        """
-        detect = partial(self._detect_batch, top_k=top_k, threshold=threshold, zero_shot_top_k=zero_shot_top_k, nms=nms)
-        return detect_stream(
-            paths,
-            partial(prepare, processor=self.processor, keep_image=keep_images, draft=draft),
-            detect,
-            batch_size=self.batch_size,
-            readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
-        )
-
-
+@overload  # the one name that gives another kind of detector
+def load(  # type: ignore[overload-overlap]
+    source: Literal["training-free"],
+    *,
+    vocabulary: HoiVocabulary | str | Path | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    calibration: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    detector: str | Path | None = None,
+    clip: str | Path | None = None,
+) -> TrainingFreeDetector: ...
+@overload
 def load(
     source: str | Path | None = None,
     *,
@@ -315,20 +308,48 @@ def load(
     backend: str | None = None,
     precision: str | None = None,
     calibration: str | Path | None = None,
-) -> HoiDetector:
+    revision: str | None = None,
+    token: str | None = None,
+    detector: str | Path | None = None,
+    clip: str | Path | None = None,
+) -> HoiDetector: ...
+def load(
+    source: str | Path | None = None,
+    *,
+    vocabulary: HoiVocabulary | str | Path | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    calibration: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    detector: str | Path | None = None,
+    clip: str | Path | None = None,
+) -> HoiDetector | TrainingFreeDetector:
     """Load a detector, ready to be called with images.
 
     Args:
-        source: a model folder, a folder written by ``hoiclip export``, or a hub id.  Without one,
+        source: a model folder, a folder written by ``hoiclip export``, or a hub id; ``training-free``
+            takes an object detector and CLIP, and needs no training on interactions.  Without one,
             the model that is shipped: it knows the playground's drawn world only, and says so.
         vocabulary: ask for these interactions instead of what was trained.
         device, batch_size, calibration: as for :class:`HoiDetector`.
         backend: "torch", "compile", "onnx" or "openvino"; an exported folder says itself.
         precision: "fp32", "bf16" or "int8"; an exported folder says itself.
+        revision: branch, tag or commit of a hub id.
+        token: that may read a private hub id; by default the one of ``hf auth login`` or ``HF_TOKEN``.
+
+        detector, clip: the parts of ``training-free``, see :meth:`TrainingFreeDetector.from_parts`.
 
     Raises:
         HoiError: if there is no model there.
     """
+    if source == TRAINING_FREE:
+        return _training_free(backend, vocabulary, detector, clip, device, batch_size, precision)
+    for option, given in (("detector", detector), ("clip", clip)):
+        if given is not None:
+            raise HoiError(f"{option} {given}: is a part of {TRAINING_FREE}; name that as the model, or leave it out")
     if source is None:
         if not (SHIPPED_MODEL / "config.json").is_file():
             raise HoiError("no model is shipped with this version: name a model folder (see 'hoiclip convert --help')")
@@ -346,6 +367,26 @@ def load(
         backend=backend,
         precision=precision,
         calibration=calibration,
+        revision=revision,
+        token=token,
+    )
+
+
+def _training_free(
+    backend: str | None,
+    vocabulary: HoiVocabulary | str | Path | None,
+    detector: str | Path | None,
+    clip: str | Path | None,
+    device: str | torch.device | None,
+    batch_size: int | None,
+    precision: str | None,
+) -> TrainingFreeDetector:
+    from hoiclip.inference.training_free.detector import TrainingFreeDetector  # loads more of transformers
+
+    if backend not in (None, "torch"):
+        raise HoiError(f"backend {backend!r}: {TRAINING_FREE} computes with torch; leave it out")
+    return TrainingFreeDetector.from_parts(
+        vocabulary, detector=detector, clip=clip, device=device, batch_size=batch_size, precision=precision
     )
 
 

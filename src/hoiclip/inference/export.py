@@ -25,6 +25,7 @@ from hoiclip.inference.calibration import calibration_inputs
 from hoiclip.inference.detector import HoiDetector
 from hoiclip.vocabulary import HoiVocabulary
 
+EXPORTED = "is exported already; export from the model folder it was made of"
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
 
 
@@ -36,6 +37,9 @@ def export(
     *,
     calibration: str | Path | None = None,
     vocabulary: HoiVocabulary | str | None = None,
+    size: int | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> Path:
     """Write a model as a graph for another runtime.
 
@@ -47,6 +51,8 @@ def export(
         calibration: folder of images for int8, of the kind that will come; the first 100 are
             read.  Without it scenes of the playground are drawn, which suits its model only.
         vocabulary: ask for these interactions instead; needs CLIP's tokenizer.
+        size: the shorter side that images are resized to; by default as in training.
+        revision, token: of a hub id.
 
     Returns:
         The folder.
@@ -59,12 +65,15 @@ def export(
         raise HoiError(f"--to {to}: unknown; choose one of {', '.join(FORMATS)}")
     check_combination(to, precision)
     require("onnxscript" if to == "onnx" else "openvino", to)
-    if is_exported(model_folder):
-        raise HoiError(f"{model_folder}: is exported already; export from the model folder it was made of")
-    detector = HoiDetector.from_pretrained(model_folder, device="cpu")
+    if is_exported(model_folder):  # before it is opened
+        raise HoiError(f"{model_folder}: {EXPORTED}")
+    detector = HoiDetector.from_pretrained(model_folder, device="cpu", revision=revision, token=token)
+    if detector.model is None:  # an exported one of the hub
+        raise HoiError(f"{model_folder}: {EXPORTED}")
     if vocabulary is not None:
         detector.set_vocabulary(vocabulary)
-    assert detector.model is not None
+    if size is not None:
+        detector.set_size(size)
     model, processor = detector.model, detector.processor
     images = calibration_inputs(processor, calibration) if precision == "int8" else None
     outputs = list(InferenceGraph.names(model)[1])

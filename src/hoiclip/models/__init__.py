@@ -1,6 +1,7 @@
 """The HOICLIP model: pure networks and their configuration.
 
-Importing this package makes ``transformers.AutoConfig`` and ``AutoModel`` know the model.
+Importing this package makes ``transformers.AutoConfig`` and ``AutoModel`` know the model, and ``transformers.pipeline``
+the task ``human-object-interaction``.
 """
 
 from hoiclip.models.configuration import HoiClipConfig

@@ -19,8 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, CLIPModel, PreTrainedModel
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from hoiclip.errors import HoiError
+from hoiclip.hub import hub_keywords, take_folder, telling
 from hoiclip.losses import HoiCriterion
 from hoiclip.models.classifiers import TextClassifier, VerbClassifier
 from hoiclip.models.configuration import HoiClipConfig
@@ -267,6 +269,11 @@ class HoiClipModel(PreTrainedModel):
 
     # --- vocabulary -----------------------------------------------------------------------------------
 
+    @property
+    def takes_new_words(self) -> bool:
+        """Whether :meth:`set_vocabulary` can change what a trained model is asked for."""
+        return self.clip is not None and self.config.interaction_classifier != "learned"
+
     @torch.no_grad()
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> HoiClipModel:
         """Ask for other interactions: all classifiers are embedded again from text.
@@ -320,7 +327,12 @@ class HoiClipModel(PreTrainedModel):
     # --- files -----------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write config.json, model.safetensors, vocabulary.json and, where known, the tokenizer."""
+        """Write config.json, model.safetensors, vocabulary.json and, where known, the tokenizer.
+
+        With ``push_to_hub=True`` all of them are pushed then, as by ``push_to_hub``; a detector is
+        pushed whole by :meth:`hoiclip.HoiDetector.push_to_hub`.
+        """
+        to_hub = hub_keywords(save_directory, kwargs)
         if self.vocabulary is None:
             raise HoiError("the model has no vocabulary yet: call set_vocabulary before saving it")
         for part in (self.config.detector, self.config.clip):
@@ -329,26 +341,38 @@ class HoiClipModel(PreTrainedModel):
         self.vocabulary.save(save_directory)
         if self.text_embedder is not None:
             self.text_embedder.save_tokenizer(save_directory)
+        if to_hub is not None:
+            with telling(to_hub["repo_id"], to_hub.get("token"), to_hub.get("revision")):
+                self.push_to_hub(**to_hub)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> HoiClipModel:  # type: ignore[override]
         """Load a folder or hub id written by :meth:`save_pretrained`.
 
         Raises:
-            HoiError: if the folder has no vocabulary.json or it does not fit the weights.
+            HoiError: if the folder has no vocabulary.json or it does not fit the weights, or the hub does not
+                give the id (its ``revision``, with ``token``).
         """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
         source = str(pretrained_model_name_or_path)
-        model.vocabulary = HoiVocabulary.from_pretrained(source)
+        folder = take_folder(source, kwargs)
+        loaded = super().from_pretrained(folder, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.config._name_or_path = model.name_or_path = source
+        model.vocabulary = HoiVocabulary.from_pretrained(folder)
         if model.vocabulary.num_interactions != model.config.num_interactions:
             raise HoiError(
                 f"{source}: vocabulary.json does not belong to these weights; convert or save the model again"
             )
         model.freeze_frozen()  # from_pretrained makes every parameter trainable again
-        model.text_embedder = TextEmbedder.beside(source, fallback=model.config.tokenizer)
+        model.text_embedder = TextEmbedder.beside(folder, fallback=model.config.tokenizer)
         return loaded
 
 
 AutoConfig.register(HoiClipConfig.model_type, HoiClipConfig)
 AutoModel.register(HoiClipConfig, HoiClipModel)
+# by its name, which transformers imports when the task is asked for: the class lies on a floor above
+PIPELINE_REGISTRY.supported_tasks["human-object-interaction"] = {
+    "impl": "hoiclip.inference.pipeline.HumanObjectInteractionPipeline",
+    "pt": (AutoModel,),
+    "type": "image",
+}

@@ -20,6 +20,7 @@ import yaml
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from hoiclip.data.samples import check_images
 from hoiclip.data.training_dataset import HoiTrainingDataset, collate
 from hoiclip.data.transforms import FixedResize, TrainingAugmentation
 from hoiclip.errors import HoiError
@@ -69,6 +70,9 @@ def run_experiment(experiment: Experiment) -> Path:
     data = open_run_data(experiment)
     if arguments.process_index == 0:
         _record_data(data, out)
+        check_images(data.train, progress=experiment.train.progress)
+        if data.evaluation is not None:
+            check_images(data.evaluation[0], progress=experiment.train.progress)
     set_seed(experiment.seed)
     processor = HoiClipProcessor(
         data.vocabulary,
@@ -84,7 +88,7 @@ def run_experiment(experiment: Experiment) -> Path:
         model.loss_processes = experiment.train.virtual_processes
     if arguments.process_index == 0:
         experiment.save(out / "config.yaml")
-    images = training_dataset(experiment, data, processor.clip_size)
+    images = training_dataset(experiment, data, processor.clip_size, model.config.num_queries)
     if experiment.train.precision == "bf16" and arguments.device.type == "cpu":
         model.set_attn_implementation("eager")  # the fused one has a slow backward in bf16 on a CPU
     samples: Any = images
@@ -154,8 +158,8 @@ def _record_data(data: RunData, out: Path) -> None:
         print(sentence, flush=True)
 
 
-def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> HoiTrainingDataset:
-    """The training dataset of an experiment."""
+def training_dataset(experiment: Experiment, data: RunData, clip_size: int, num_queries: int) -> HoiTrainingDataset:
+    """The training dataset of an experiment; no image keeps more boxes than the model has queries."""
     options = experiment.data
     augmentation: Any = FixedResize(shorter=options.shorter, longest=options.longest)
     if options.augment:
@@ -175,7 +179,7 @@ def training_dataset(experiment: Experiment, data: RunData, clip_size: int) -> H
         detector_view=detector_view,
         clip_view=partial(clip_view, size=clip_size),
         augmentation=augmentation,
-        max_boxes=experiment.model.num_queries,
+        max_boxes=num_queries,
         seed=experiment.seed,
     )
 

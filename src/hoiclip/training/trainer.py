@@ -198,6 +198,7 @@ class HoiTrainer(Trainer):
             if self.args.world_size > 1:
                 parts = [None] * self.args.world_size  # type: ignore[list-item]
                 distributed.all_gather_object(parts, found)
+            assert data.processor is not None
             evaluators = ProtocolEvaluators(data.annotations, data.processor.vocabulary, data.protocol, main_only=True)
             for file_name, detections in (item for part in parts for item in part):
                 evaluators.add(file_name, detections)

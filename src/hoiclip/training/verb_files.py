@@ -33,6 +33,17 @@ def save_verbs(
     metadata = {"verbs": json.dumps(vocabulary.verbs), "provenance": json.dumps(provenance)}
     with atomic_path(path) as temporary:
         save_file({"verbs": rows.float().contiguous(), "seen": seen.contiguous()}, temporary, metadata=metadata)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Give equal runs equal files: safetensors writes its metadata in another order each time."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")  # of the header, padded with spaces
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    padded = header.encode().ljust(length)
+    assert len(padded) == length
+    path.write_bytes(content[:8] + padded + content[8 + length :])
 
 
 def read_verbs(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

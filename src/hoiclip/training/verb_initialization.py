@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from hoiclip.checkpoints.initialise import load_clip
-from hoiclip.data.samples import Subset
+from hoiclip.data.samples import Subset, check_images
 from hoiclip.errors import HoiError
 from hoiclip.experiments.data import RunData, open_run_data, part_source
 from hoiclip.experiments.loading import load_experiment
@@ -56,6 +56,7 @@ def make_verbs(experiment: Experiment, data: RunData, clip: Any, path: Path) -> 
     samples = data.everything if options.source == "paper" else data.train
     if options.images is not None and len(samples) > options.images:
         samples = Subset(samples, range(options.images))
+    check_images(samples, progress=experiment.train.progress)
     unfinished = path.with_name(f".unfinished-{options.source}-{path.name}")
     device = "cpu" if experiment.train.cpu else None
     sums = sum_regions(

@@ -1,0 +1,192 @@
+"""The face that all detectors share: images in, detections out."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from PIL import Image
+
+from hoiclip.batching import equal_size_batches
+from hoiclip.detections import Detections
+from hoiclip.errors import HoiError
+from hoiclip.image_inputs import ImageLike, open_image
+from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream
+from hoiclip.vocabulary import HoiVocabulary
+
+READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
+
+
+class ImageDetector(ABC):
+    """Finds triplets in images, however it does so.
+
+    Attributes:
+        device: where it computes.
+        batch_size: how many images of equal input size share a forward pass.
+        default_threshold: least probability of what is shown, where the caller names none.
+    """
+
+    device: torch.device
+    batch_size: int
+    default_threshold: float = 0.3
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> HoiVocabulary:
+        """What the detector is asked for."""
+
+    @abstractmethod
+    def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> ImageDetector:
+        """Ask for other interactions."""
+
+    @abstractmethod
+    def set_size(self, shorter: int) -> ImageDetector:
+        """Resize images to so many pixels on the shorter side from now on; the limit of the longer one follows."""
+
+    @abstractmethod
+    def _prepare(self, image: Image.Image) -> PreparedImage:
+        """An upright RGB image, made ready for :meth:`_detect_batch`."""
+
+    @abstractmethod
+    def _read(self, path: Path | str, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
+        """Read a file and make it ready, in a thread; or return what is wrong with it."""
+
+    @abstractmethod
+    def _detect_batch(
+        self, batch: Sequence[PreparedImage], *, top_k: int, threshold: float, zero_shot_top_k: int | None, nms: bool
+    ) -> list[Detections]:
+        """One forward pass over images whose views have one size."""
+
+    @overload  # a path is a sequence of letters too, but never taken for one
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        images: ImageLike,
+        *,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> Detections: ...
+    @overload
+    def __call__(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> list[Detections]: ...
+    @overload
+    def __call__(
+        self,
+        images: Iterator[ImageLike],
+        *,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> Iterator[Detections]: ...
+    def __call__(
+        self,
+        images: Any,
+        *,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> Detections | list[Detections] | Iterator[Detections]:
+        """Detect the triplets of one image, of each in a list, or of each that a generator gives, as they come.
+
+        A result never depends on what else is in the call: only images of equal resized size
+        share a batch, so none is padded.  A list is read a few images at a time.
+
+        Args:
+            images: path, http(s) address, encoded bytes, binary file, Pillow image, (h, w, 3) uint8 array, torch
+                tensor (3, h, w) of uint8 or 0..1; or a list or generator of them.
+            top_k: the most triplets of an image.
+            threshold: least probability of the interaction, 0..1; by default the detector's own.
+            zero_shot_top_k: K of the training-free enhancement (paper: 10); None for none.
+            nms: drop near copies.
+
+        Raises:
+            HoiError: if a file is no readable image.
+        """
+        options: dict[str, Any] = {
+            "top_k": top_k,
+            "threshold": self.default_threshold if threshold is None else threshold,
+            "zero_shot_top_k": zero_shot_top_k,
+            "nms": nms,
+        }
+        if isinstance(images, Iterator) and not hasattr(images, "read"):  # files give their lines
+            return self._one_by_one(images, options)
+        if isinstance(images, (list, tuple)):
+            return list(self._one_by_one(images, options))
+        return next(self._one_by_one([images], options))
+
+    def _one_by_one(self, images: Iterable[ImageLike], options: dict[str, Any]) -> Iterator[Detections]:
+        """Detections in order; a long list is not in memory as a whole."""
+        coming = iter(images)
+        while given := list(islice(coming, BATCHES_TO_CHOOSE_FROM * self.batch_size)):
+            results: dict[int, Detections] = {}
+            prepared = ((i, self._prepare(open_image(image))) for i, image in enumerate(given))
+            for batch in equal_size_batches(prepared, lambda item: item[1].views[0].shape, self.batch_size):
+                found = self._detect_batch([image for _, image in batch], **options)
+                results |= zip((i for i, _ in batch), found, strict=True)
+            for i, image in enumerate(given):
+                yield replace(results[i], source=None if hasattr(image, "read") else image)  # a file was read up
+
+    def detect_files(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        keep_images: bool = True,
+        draft: bool = False,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> Iterator[tuple[Path | str, Image.Image | None, Detections | HoiError]]:
+        """Go through files; the next ones are read while the model works, a few at a time.
+
+        Args:
+            paths: image files, see :func:`hoiclip.images.find_images`, or http(s) addresses; taken one by one, so
+                there may be any number.
+            keep_images: hand out the decoded images too.
+            draft: decode JPEGs of more than twice the detector's size at reduced scale.  Faster;
+                scores move a little, and the images are not handed out.
+            top_k, threshold, zero_shot_top_k, nms: as for calling the detector.
+
+        Yields:
+            In order: the path, the image (None if not kept) and its detections; or the path, None
+            and what is wrong with it.
+        """
+        detect = partial(
+            self._detect_batch,
+            top_k=top_k,
+            threshold=self.default_threshold if threshold is None else threshold,
+            zero_shot_top_k=zero_shot_top_k,
+            nms=nms,
+        )
+        return detect_stream(
+            paths,
+            partial(self._read, keep_image=keep_images, draft=draft),
+            detect,
+            batch_size=self.batch_size,
+            readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
+        )
+
+    def _same_process(self, process: int) -> None:
+        """Raise HoiError in a fork: the threads that compute were not copied, and it would wait for ever."""
+        if os.getpid() != process:
+            raise HoiError(
+                "this detector was made before the process was forked: make one in each process, or start them with "
+                'multiprocessing.get_context("spawn")'
+            )
