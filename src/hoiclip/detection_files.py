@@ -72,8 +72,6 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
-                if not all(map(_is_ours, entry["triplets"])):
-                    raise ValueError
                 self.done.add(entry["file_name"])
                 self._names.update((t.get("hoi_id", -1), t.get("interaction")) for t in entry["triplets"])
                 self._least = min([self._least, *(t.get("interaction_score", 1.0) for t in entry["triplets"])])
@@ -261,13 +259,6 @@ def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], in
     return data["file_name"], Detections(
         human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
     )
-
-
-def _is_ours(triplet: Any) -> bool:
-    """Whether a triplet has what :meth:`DetectionWriter.refuse_other_options` compares."""
-    if not isinstance(triplet, dict) or not isinstance(triplet.get("hoi_id", -1), int):
-        return False
-    return isinstance(triplet.get("interaction_score", 0.0), (int, float))
 
 
 def _instead(data: Any) -> str:

@@ -249,13 +249,7 @@ class HoiClipProcessor(ProcessorMixin):
         advice = "no readable processor_config.json there; give a folder that hoiclip wrote"
         try:
             settings, _ = cls.get_processor_dict(folder, **kwargs)
-        except (
-            OSError,
-            ValueError,
-            AttributeError,
-            TypeError,
-            RecursionError,
-        ) as error:  # or no dictionary of settings
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:  # or no settings
             raise HoiError(f"{source}: {advice}") from error
         if not isinstance(settings, dict) or not settings:
             raise HoiError(f"{source}: {advice}")
