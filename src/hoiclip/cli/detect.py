@@ -22,7 +22,11 @@ from hoiclip.cli.arguments import (
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.image_detector import ImageDetector
     from hoiclip.vocabulary import HoiVocabulary
 
 LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
@@ -58,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size_argument(parser)
     parser.add_argument("--max-labels", type=positive_int, default=3, help="interactions named per pair (default 3)")
     parser.add_argument("--line-width", type=positive_int, help="of drawn boxes in pixels (default: by image size)")
+    parser.add_argument(
+        "--attention",
+        nargs="?",
+        const="3",
+        metavar="N|WORDS",
+        help='draw where the model looked for the best N triplets (default 3), or for these: "ride horse, hold cup"',
+    )
+    parser.add_argument("--attention-as", choices=("png", "pdf", "svg"), default="png", help="default png")
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
@@ -96,6 +108,8 @@ def detect(args: argparse.Namespace) -> int:
     failed = 0
     detector = open_detector(args)
     threshold = detector.default_threshold if args.threshold is None else args.threshold
+    if args.attention is not None:
+        refuse_attention(args, detector)
     writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
     stream = detector.detect_files(
         waiting,
@@ -113,6 +127,8 @@ def detect(args: argparse.Namespace) -> int:
         if image is not None:
             drawing = result.draw(image, max_labels=args.max_labels, line_width=args.line_width)
             save_image(drawing, drawings[path])
+            if args.attention is not None:
+                save_attention(args, detector, image, result, drawings[path])
         writer.add(str(path), result)
         best = result.most_probable(3)
         named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
@@ -121,6 +137,40 @@ def detect(args: argparse.Namespace) -> int:
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
     return BAD_INPUT if failed else 0
+
+
+def refuse_attention(args: argparse.Namespace, detector: ImageDetector) -> None:
+    """Tell before any image is detected that there is no attention to draw."""
+    from hoiclip.inference.attention import check_attention
+    from hoiclip.words import split_words
+
+    if args.no_pictures:
+        raise HoiError("--attention is drawn on images: leave --no-pictures out")
+    check_attention(detector)
+    words = split_words(args.attention)
+    known = {detector.vocabulary.interaction_name(k) for k in range(detector.vocabulary.num_interactions)}
+    if not args.attention.isdecimal() and (unknown := [word for word in words if word not in known]):
+        raise HoiError(f"--attention {unknown[0]!r}: is no interaction of this model; give a number or its words")
+
+
+def save_attention(
+    args: argparse.Namespace, detector: HoiDetector, image: Image.Image, found: Detections, drawing: Path
+) -> None:
+    """Write the panel of one image beside its drawing, where there is something to show."""
+    from hoiclip.files import atomic_path
+    from hoiclip.inference.attention import attention_panel
+    from hoiclip.visualization.attention import save_figure
+    from hoiclip.words import split_words
+
+    chosen = found.most_probable(len(found))
+    if args.attention.isdecimal():
+        chosen = chosen[: int(args.attention)]
+    else:
+        wanted = set(split_words(args.attention))
+        chosen = chosen[[triplet.name in wanted for triplet in chosen]]
+    if len(chosen):
+        with atomic_path(drawing.with_name(f"{drawing.stem}-attention.{args.attention_as}")) as unfinished:
+            save_figure(attention_panel(detector, image, chosen), unfinished, args.attention_as)
 
 
 def open_detector(args: argparse.Namespace) -> HoiDetector:
