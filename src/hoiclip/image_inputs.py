@@ -63,7 +63,7 @@ def fetch(address: str) -> bytes:
     Raises:
         HoiError: if it cannot be reached, or sends more than :data:`MOST_BYTES`.
     """
-    request = urllib.request.Request(address, headers={"User-Agent": "hoiclip"})  # noqa: S310  # http and https alone
+    request = urllib.request.Request(address, headers={"User-Agent": "hoiclip"})  # http and https alone
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return _bounded(answer.read(MOST_BYTES + 1), address)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='draw where the model looked for the best N triplets (default 3), or for these: "ride horse, hold cup"',
     )
     parser.add_argument("--attention-as", choices=("png", "pdf", "svg"), default="png", help="default png")
+    parser.add_argument("--html", action="store_true", help="write index.html too: a page of all drawings, to be "
+                        "filtered, sorted and enlarged without a server")  # fmt: skip
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
@@ -95,16 +98,20 @@ def detect(args: argparse.Namespace) -> int:
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
+    if args.html and args.no_pictures:
+        raise HoiError("--html shows the drawings: leave --no-pictures out")
     images: list[Path | str] = []
     for source in args.sources:
         images += [source] if is_address(source) else find_images([source])
     images = list(dict.fromkeys(images))
     writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in writer.done]
+    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     if not waiting:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
+        if args.html:
+            save_gallery(args.out, drawings)
         return 0
-    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
     detector = open_detector(args)
     threshold = detector.default_threshold if args.threshold is None else args.threshold
@@ -136,7 +143,29 @@ def detect(args: argparse.Namespace) -> int:
     done = len(waiting) - failed
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
+    if args.html:
+        save_gallery(args.out, drawings)
     return BAD_INPUT if failed else 0
+
+
+def save_gallery(out: Path, drawings: Mapping[Path | str, Path]) -> None:
+    """The page of all images that have a line and a drawing, also of an earlier run that was resumed."""
+    from hoiclip.visualization.gallery import GalleryImage, write_gallery
+
+    by_name = {str(image): drawing for image, drawing in drawings.items()}
+    shown: list[GalleryImage] = []
+    if not (out / "detections.jsonl").is_file():
+        return
+    with (out / "detections.jsonl").open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            drawing = by_name.get(line["file_name"])
+            if drawing is not None and drawing.is_file():
+                found = [
+                    (t["verb"], t["object"], t["interaction"], t.get("interaction_score", t["score"]))
+                    for t in line["triplets"]
+                ]
+                shown.append(GalleryImage(line["file_name"], drawing, sorted(found, key=lambda t: -t[3])))
+    print(f"gallery: {write_gallery(out, shown)}")
 
 
 def refuse_attention(args: argparse.Namespace, detector: ImageDetector) -> None:
