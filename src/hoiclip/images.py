@@ -147,10 +147,10 @@ def decode_image(content: bytes, name: str) -> Image.Image:
         return to_rgb(image).copy()
 
 
-def declared_pixels(path: str | Path) -> int:
+def declared_pixels(path: str | Path, content: bytes | None = None) -> int:
     """How many pixels an image says it has, from its first bytes alone; 0 where :func:`load_image` would complain."""
     try:
-        with _opened(path) as image:
+        with _opened(path, content) as image:
             return image.width * image.height
     except HoiError:
         return 0

@@ -23,6 +23,7 @@ __all__ = ["BAD_INPUT", "COMMANDS", "INTERRUPTED", "command_parser", "main"]
 COMMANDS = {
     "demo": "Let the shipped model detect in new scenes of the playground, and evaluate it.",
     "detect": "Find human-verb-object triplets in images.",
+    "serve": "Serve a web page to try a model, and plain HTTP.",
     "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
     "export": "Write a model as a graph for onnxruntime or OpenVINO.",
     "push": "Push a model to the hub, with a model card.",

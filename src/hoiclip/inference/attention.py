@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.inference.detector import HoiDetector
-from hoiclip.visualization.attention import AttentionRow, attention_figure
+from hoiclip.visualization.attention import AttentionRow, attention_figure, save_figure
 
 Region = tuple[float, float, float, float]
 
@@ -92,6 +93,13 @@ def attention_panel(detector: HoiDetector, image: Image.Image, detections: Detec
             maps.append(("over CLIP's patches", found.clip[i], found.clip_region))
         rows.append(AttentionRow(f"{triplet.name} {score:.2f}", detections[i].draw(image), maps))
     return attention_figure(image, rows)
+
+
+def attention_image(detector: HoiDetector, image: Image.Image, detections: Detections) -> Image.Image:
+    """:func:`attention_panel` as an image."""
+    buffer = io.BytesIO()
+    save_figure(attention_panel(detector, image, detections), buffer, "png")
+    return Image.open(buffer).convert("RGB")
 
 
 def _mean_of_heads(maps: tuple[Tensor, ...] | None, queries: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import matplotlib
 import numpy as np
@@ -52,7 +53,7 @@ def attention_figure(image: Image.Image, rows: Sequence[AttentionRow]) -> Figure
     return figure
 
 
-def save_figure(figure: Figure, path: Path, kind: str) -> None:
+def save_figure(figure: Figure, path: Path | IO[bytes], kind: str) -> None:
     """Write a figure as one of :data:`FORMATS`; the same figure is the same file."""
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with matplotlib.rc_context({"svg.hashsalt": "hoiclip"}):  # else ids are random
