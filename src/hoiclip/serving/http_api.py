@@ -5,6 +5,7 @@ curl -F image=@photo.jpg -F interactions="ride horse" http://localhost:7860/dete
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
@@ -16,6 +17,7 @@ from hoiclip.errors import HoiError
 from hoiclip.serving.service import Busy, DetectionService, TooLarge
 
 FORM = 1 << 20  # bytes beside the image itself
+PATIENCE = 5  # times what is taken: so much of what is too long is read and thrown away
 
 
 def make_app(service: DetectionService) -> FastAPI:
@@ -65,25 +67,28 @@ class _Bounded:
         if scope["type"] != "http" or scope["path"] != "/detect":
             await self.app(scope, receive, send)
             return
-        told = JSONResponse({"error": f"the image is larger than {(self.most - FORM) / 1e6:g} MB"}, 413)
-        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-        if lengths and lengths[0].isdigit() and int(lengths[0]) > self.most:
-            await told(scope, receive, send)
-            return
-        seen = 0
+        seen, more = 0, True
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, more
             message = await receive()
-            seen += len(message.get("body", b""))
+            seen, more = seen + len(message.get("body", b"")), message.get("more_body", False)
             if seen > self.most:
                 raise _Overlong
             return message
 
-        try:
-            await self.app(scope, counted, send)
-        except _Overlong:
-            await told(scope, receive, send)
+        async def answer(message: Message) -> None:
+            if seen <= self.most:  # else the form's reader makes a complaint of its own from what is raised here
+                await send(message)
+
+        with suppress(_Overlong):
+            await self.app(scope, counted, answer)
+        if seen > self.most:
+            while more and seen < PATIENCE * self.most:  # many clients read no answer before they have sent everything
+                with suppress(_Overlong):
+                    await counted()
+            told = f"the image is larger than {(self.most - FORM) / 1e6:g} MB; make it smaller first"
+            await JSONResponse({"error": told}, 413)(scope, receive, send)
 
 
 class _Overlong(Exception):

@@ -58,14 +58,20 @@ def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
                                    buttons=["download", "fullscreen"])  # fmt: skip
                 table = gr.Dataframe(headers=HEADERS, datatype=["number", "str", "number"], interactive=False,
                                      label="Triplets: click a row to see it alone")  # fmt: skip
-                looked = gr.Image(label="Where the model looked", type="pil", format="jpeg", interactive=False,
-                                  visible=False)  # fmt: skip
+                looked = gr.Image(
+                    label="Where the model looked",
+                    type="pil",
+                    format="jpeg",
+                    interactive=False,
+                    visible=False,
+                    buttons=["download", "fullscreen"],
+                )
                 with gr.Row():
                     everything = gr.Button("Show all", size="sm")
                     download = gr.DownloadButton("Download JSON", size="sm", interactive=False)
         inputs, shown = [image, words, threshold, top_k], [found, drawing, table, looked, download]
         for event in (button.click, words.submit):
-            event(page.detect, inputs, shown, api_visibility="private", show_progress_on=[drawing])
+            event(page.found, inputs, shown, api_visibility="private", show_progress_on=[drawing])
         table.select(page.one, [found], [drawing, looked], api_visibility="private", show_progress_on=[drawing])
         everything.click(page.all, [found], [drawing, looked], api_visibility="private")
         gr.api(page.answer, api_name="detect")
@@ -103,7 +109,7 @@ class _Page:
             scenes[i][0].save(path)
         return [str(path) for path in paths]
 
-    def detect(self, image: Image.Image | None, words: str, threshold: float, top_k: float) -> tuple[Any, ...]:
+    def found(self, image: Image.Image | None, words: str, threshold: float, top_k: float) -> tuple[Any, ...]:
         """All that is shown of one image."""
         if image is None:
             raise gr.Error(
