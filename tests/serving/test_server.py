@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -188,6 +189,27 @@ def test_the_server_lives_on_after_rubbish(server: Server, scenes: list[bytes]) 
         if status == 400:
             assert "\n" not in answer["error"]
     assert server.post(scenes[2])[0] == 200
+
+
+def test_the_space_runs_as_it_is(tmp_path: Path) -> None:
+    app = Path(__file__).parents[2] / "spaces" / "app.py"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1"}
+    running = subprocess.Popen([sys.executable, str(app)], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/config", timeout=5) as answer:
+                    page = json.loads(answer.read())
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert page["title"] == "hoiclip"
+    finally:
+        running.kill()
+        running.wait()
 
 
 @pytest.mark.slow
