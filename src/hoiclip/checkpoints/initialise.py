@@ -11,6 +11,7 @@ from transformers.initialization import no_init_weights
 
 from hoiclip import published
 from hoiclip.checkpoints.architecture import check_detr_config, detector_changes
+from hoiclip.checkpoints.by_name import detr_by_name
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
     Weights,
@@ -71,12 +72,13 @@ def load_detr(source: str | Path, weights: str | None = None) -> tuple[Weights, 
     Files of the same layout with fewer decoder layers are read too: DP-HOI's pretrained start has three.
 
     Args:
-        source: where it is.
+        source: where it is, or a name that ``hoiclip models`` lists.
         weights: ``raw`` or ``ema`` where a file holds both; by default raw, which is told.
 
     Raises:
         HoiError: if it cannot be read, or was trained with an architecture that is not supported.
     """
+    source = detr_by_name(source)
     if not Path(source).is_file():
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
         check_detr_config(model.config, source)
