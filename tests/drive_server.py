@@ -33,7 +33,7 @@ class Drive:
         self.page: tuple[int, str] | None = None  # in place of every file
         self.cut: int | None = None  # bytes after which the connection breaks off
         self.tag: str | None = None
-        self.pause = 0.0  # seconds after each MiB
+        self.pause = 0.0  # seconds after each MiB of a file, or in the middle of bytes
         self.log: list[str | None] = []
         self.origin = self.content = ""
 
@@ -100,8 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_span(self, source: bytes | Path, start: int, end: int) -> None:
         if isinstance(source, bytes):
-            self.wfile.write(source[start:end])
+            half = (start + end) // 2
+            self.wfile.write(source[start:half])
             time.sleep(self.drive.pause)
+            self.wfile.write(source[half:end])
             return
         with source.open("rb") as file:
             file.seek(start)

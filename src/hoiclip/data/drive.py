@@ -66,9 +66,10 @@ class DriveFile:
         if self._direct is None:
             plain = {name: value for name, value in headers.items() if name not in ("Range", "If-Range")}
             response = self._find(plain)  # a part of a page would not show what the page says
-            if plain == headers:
+            if response is not None and plain == headers:
                 return response
-            response.close()
+            if response is not None:
+                response.close()
         assert self._direct is not None
         response = self._open(self._direct, headers)
         if _is_page(response.headers):
@@ -76,18 +77,16 @@ class DriveFile:
         return response
 
     def _find(self, headers: Mapping[str, str]) -> Any:
-        """The answer with the whole file, by way of the page that asks for confirmation if there is one."""
+        """Find where the bytes are; the answer with the whole file, or None after a page that asks to confirm."""
         query = urllib.parse.urlencode({"export": "download", "id": drive_id(self.url) or ""})
         response = self._open(f"{origin()}/uc?{query}", headers)
-        if _is_page(response.headers):
-            confirmed = _form(_text(response), response.url)
-            if confirmed is None:
-                raise self._refusal(response)
-            response = self._open(confirmed, headers)
-            if _is_page(response.headers):
-                raise self._refusal(response)
-        self._direct = response.url
-        return response
+        if not _is_page(response.headers):
+            self._direct = response.url
+            return response
+        self._direct = _form(_text(response), response.url)
+        if self._direct is None:
+            raise self._refusal(response)
+        return None
 
     def _open(self, address: str, headers: Mapping[str, str]) -> Any:
         try:
