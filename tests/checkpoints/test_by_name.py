@@ -19,7 +19,7 @@ from PIL import Image
 from tiny import tiny_model
 
 import hoiclip
-from hoiclip import HoiError
+from hoiclip import HoiError, hub
 from hoiclip.checkpoints.by_name import detr_by_name, model_by_name
 from hoiclip.checkpoints.folders import load_model
 from hoiclip.cli import main
@@ -109,7 +109,7 @@ def test_the_shipped_model_has_a_name(drive: Drive) -> None:
 
 @pytest.mark.parametrize("asked", ["tiny-hoy", "Tiny_HOI", "tinyhoi"])
 def test_a_name_that_is_nearly_right_is_told(drive: Drive, asked: str) -> None:
-    with pytest.raises(HoiError, match="no such model folder.*; did you mean tiny-hoi?"):
+    with pytest.raises(HoiError, match=r"no such model folder.*; did you mean tiny-hoi\?"):
         hoiclip.load(asked)
 
 
@@ -160,6 +160,25 @@ def test_without_a_network_the_way_by_hand_is_told(
     assert drive.log == []
 
 
+def test_a_complete_download_needs_no_network_any_more(
+    drive: Drive, pth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache_home() / "downloads").mkdir(parents=True)
+    (cache_home() / "downloads" / f"{NAME}.pth").write_bytes(pth.read_bytes())
+    monkeypatch.setenv("HOICLIP_OFFLINE", "1")
+    assert hoiclip.load(NAME, device="cpu").vocabulary.name == "tiny"
+    assert (held("models"), held("downloads"), drive.log) == ([NAME], [], [])
+
+
+def test_offline_the_hub_is_not_asked_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_answers", {})
+    monkeypatch.setattr(hub, "_ask", lambda _: True)
+    with hub.without_network():
+        assert "--offline or HOICLIP_OFFLINE is set" in str(hub.prepare("owner/name"))
+    assert hub.prepare("owner/name") is None  # and is, afterwards
+
+
 def test_a_refusal_of_google_ends_with_the_way_by_hand(drive: Drive) -> None:
     drive.page = 200, QUOTA
     with pytest.raises(HoiError, match=f"too many have downloaded it.*; or by hand: .*hoiclip models {NAME} --file"):
@@ -190,7 +209,10 @@ def test_another_file_is_refused_and_nothing_stays(
     drive: Drive, pth: Path, tmp_path: Path, kind: str, words: str
 ) -> None:
     good = pth.read_bytes()
-    changes = {"another checkpoint": {"surprise": torch.zeros(1)}, "another vocabulary": {"interactions.weight": torch.zeros(7, 16)}}  # fmt: skip
+    changes = {
+        "another checkpoint": {"surprise": torch.zeros(1)},
+        "another vocabulary": {"interactions.weight": torch.zeros(7, 16)},
+    }
     bad = {"not a checkpoint": b"hello" * 1000, "damaged": damaged(good), "cut off, of unknown length": good[:100_000]}
     if kind in changes:
         bad[kind] = zoo_world.tiny_checkpoint(tmp_path / "bad.pth", **changes[kind]).read_bytes()
@@ -205,7 +227,9 @@ def test_another_file_is_refused_and_nothing_stays(
 
 def test_a_file_of_other_sizes_is_refused(drive: Drive, pth: Path) -> None:
     drive.files[zoo_world.IDS["tiny-six-layers"]] = pth.read_bytes()
-    with pytest.raises(HoiError, match="has a resnet-tiny and 2 decoder layers where tiny-six-layers has a .* and 6"):
+    with pytest.raises(
+        HoiError, match=r"has a resnet-tiny and 2 decoder layers where tiny-six-layers has a resnet-tiny and 6"
+    ):
         hoiclip.load("tiny-six-layers")
     assert held("models") == []
 

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from hoiclip.data.download import download
@@ -72,11 +73,12 @@ def fetch(entry: ZooEntry, *, progress: bool = True) -> Path:
     file = downloads / f"{entry.name}.pth"
     found = entry.cached()
     if found is not None:
-        file.unlink(missing_ok=True)  # of a process that was killed when the model was just complete
+        with suppress(OSError):  # of a process that was killed when the model was just complete
+            file.unlink(missing_ok=True)
         return found
     by_hand = f"by hand: open {entry.address} in a browser, then hoiclip models {entry.name} --file FILE"
     forbidden = offline()
-    if forbidden is not None:
+    if forbidden is not None and not file.is_file():
         raise HoiError(f"{entry.name}: is not in the cache ({cache_home()}), and {forbidden}; {by_hand}")
     with one_at_a_time(_lock(entry), f"{entry.name}: another process is fetching it; waiting"):
         found = entry.cached()

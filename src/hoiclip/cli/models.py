@@ -97,7 +97,8 @@ def _table_lines(entries: list[ZooEntry], home: Path) -> Iterator[str]:
             yield row(entry.name, entry.kind, entry.vocabulary, _state(entry), first)
             yield from (row("", "", "", "", line) for line in more)
     yield ""
-    yield f"The cache is {home} (HOICLIP_HOME names another). hoiclip models NAME shows one in full."
+    yield "hoiclip models NAME shows one in full. The cache, which HOICLIP_HOME moves elsewhere:"
+    yield str(home)
 
 
 def _in_full(entry: ZooEntry) -> str:

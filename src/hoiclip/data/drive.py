@@ -152,6 +152,8 @@ def _form(page: str, address: str) -> str | None:
     for action, fields in forms.found:
         if "confirm" in fields:
             target = urllib.parse.urljoin(address, action)
+            if urllib.parse.urlsplit(target).scheme not in ("http", "https"):
+                continue
             joint = "&" if urllib.parse.urlsplit(target).query else "?"
             return f"{target}{joint}{urllib.parse.urlencode(fields)}"
     return None

@@ -19,12 +19,8 @@ from hoiclip.hub import offline
 from hoiclip.model_zoo import ZooEntry, find_entry
 
 ANNOTATIONS, IMAGES, SHARES = "hicodet-annotations", "hicodet-images", "hicodet-annotations-fractions"
-#: how an archive is called while it is here, and the folder of the dataset that it is unpacked into
-ARCHIVES = {
-    ANNOTATIONS: ("hicodet-annotations.archive", "annotations"),
-    IMAGES: ("hico_20160224_det.tar.gz", "."),
-    SHARES: ("hicodet-annotations-fractions.archive", "annotations-fractions"),
-}
+#: the folder of the dataset that each is unpacked into
+FOLDERS = {ANNOTATIONS: "annotations", IMAGES: ".", SHARES: "annotations-fractions"}
 
 
 def prepare_hicodet(
@@ -84,10 +80,12 @@ def _missing(root: Path, shares: bool) -> list[ZooEntry]:
     files = find_files(root, {"trainval_hico_5%.json"}) if root.is_dir() else {}
     lacking = {ANNOTATIONS: not _there(root), IMAGES: len(folders) < 2, SHARES: shares and not files}
     entries = [find_entry(name) for name, lacks in lacking.items() if lacks]
+    for name in FOLDERS.keys() - {entry.name for entry in entries}:
+        (root / _archive(name)).unlink(missing_ok=True)  # of a process that was killed when it was just unpacked
     forbidden = offline()
     if forbidden is None or not entries:
         return entries
-    ways = "; ".join(f"{e.address} ({e.figures}) unpacked into {root / ARCHIVES[e.name][1]}" for e in entries)
+    ways = "; ".join(f"{e.address} ({e.figures}) unpacked into {root / FOLDERS[e.name]}" for e in entries)
     if lacking[ANNOTATIONS]:
         raise HoiError(
             f"{root}: holds no HICO-DET yet, and {forbidden}; give --archive FILE or --url URL of the release, "
@@ -98,7 +96,7 @@ def _missing(root: Path, shares: bool) -> list[ZooEntry]:
 
 
 def _fetch(entry: ZooEntry, root: Path, progress: bool) -> None:
-    name, folder = ARCHIVES[entry.name]
+    folder = FOLDERS[entry.name]
     print(
         f"hoiclip: fetching {entry.name}: {entry.figures}\n  from {entry.address} ({entry.page})\n"
         f"  licence: {entry.licence}; interrupt now if you do not agree to it",
@@ -106,7 +104,7 @@ def _fetch(entry: ZooEntry, root: Path, progress: bool) -> None:
         flush=True,
     )
     try:
-        archive = download(entry.address, root, name=name, progress=progress)
+        archive = download(entry.address, root, name=_archive(entry.name), progress=progress)
     except HoiError as error:
         raise HoiError(f"{error}; or unpack a copy downloaded by hand into {root / folder}") from error
     try:
@@ -115,6 +113,11 @@ def _fetch(entry: ZooEntry, root: Path, progress: bool) -> None:
         archive.unlink(missing_ok=True)
         raise HoiError(f"{error}: it was removed, so the same command begins anew") from error
     archive.unlink(missing_ok=True)
+
+
+def _archive(name: str) -> str:
+    """How a download is called while it is here: nobody's own copy has that name."""
+    return f"{name}.archive"
 
 
 def _there(root: Path) -> bool:
