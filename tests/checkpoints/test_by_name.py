@@ -22,6 +22,7 @@ import hoiclip
 from hoiclip import HoiError, hub
 from hoiclip.checkpoints.by_name import detr_by_name, model_by_name
 from hoiclip.checkpoints.folders import load_model
+from hoiclip.checkpoints.initialise import load_detr
 from hoiclip.cli import main
 from hoiclip.model_zoo import cache_home, find_entry
 
@@ -135,6 +136,34 @@ def test_a_start_for_training_stays_a_file(drive: Drive, pth: Path, monkeypatch:
     assert found == str(cache_home() / "models" / "tiny-start" / "tiny-start.pth")
     assert Path(found).read_bytes() == pth.read_bytes()
     assert held("downloads") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["evaluate", "playground", "--model", NAME], NAME),
+        (["demo", "--model", NAME], NAME),
+        (["export", NAME, "--to", "onnx", "--out", "exported"], NAME),
+        (["push", NAME, "owner/name"], NAME),
+        (["bench", "--model", NAME], NAME),
+        (["train", "playground", "--out", "run", "--model.start", NAME], NAME),
+        (["train", "playground", "--out", "run", "--model.detr", "tiny-start"], "tiny-start"),
+        (["convert", "detr", "tiny-start", "--clip", "owner/clip", "--out", "converted"], "tiny-start"),
+    ],
+)
+def test_every_command_with_a_model_takes_a_name(
+    drive: Drive, words: list[str], name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("HOICLIP_OFFLINE", "1")
+    assert main(words) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"hoiclip: {name}: is not in the cache ({cache_home()}), and --offline or HOICLIP_OFFLINE")
+
+
+def test_a_slip_in_a_start_for_training_is_told(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOICLIP_OFFLINE", "1")
+    with pytest.raises(HoiError, match=r"give a folder; did you mean tiny-start\?"):
+        load_detr("tiny-strt")
 
 
 # --- without a network -----------------------------------------------------------------------------
@@ -264,7 +293,7 @@ def test_a_file_downloaded_by_hand_takes_its_place(
     assert held("models") == [NAME]  # the right one stays
     assert main(["models", NAME, "--file", "nowhere.pth"]) == 2
     assert main(["models", "playground", "--file", str(pth)]) == 2
-    assert "takes no file" in capsys.readouterr().err
+    assert "is no model that comes as a file" in capsys.readouterr().err
     assert hoiclip.load(NAME, device="cpu").vocabulary.name == "tiny"
     assert drive.log == []
 

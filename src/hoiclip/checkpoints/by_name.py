@@ -109,7 +109,8 @@ def take_file(entry: ZooEntry, file: str | Path) -> Path:
         HoiError: the entry has no file, there is no such file, or it is another one than it should be.
     """
     if entry.kind not in (*DETECTING, START) or entry.address == "-":
-        raise HoiError(f"{entry.name}: takes no file; 'hoiclip models' shows what does: those with a Google Drive page")
+        way_out = "hoiclip data prepare hicodet --archive FILE" if entry.kind == DATA else "leave --file out"
+        raise HoiError(f"{entry.name}: is no model that comes as a file; {way_out}")
     if not Path(file).is_file():
         raise HoiError(f"{file}: no such file; give the one downloaded from {entry.address}")
     with one_at_a_time(_lock(entry), f"{entry.name}: another process is fetching it; waiting"):

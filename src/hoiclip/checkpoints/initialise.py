@@ -27,6 +27,7 @@ from hoiclip.checkpoints.key_mapping import (
 from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, read_weights, shapes_told
 from hoiclip.errors import HoiError, first_line
 from hoiclip.hub import prepare
+from hoiclip.model_zoo import did_you_mean
 from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
@@ -116,7 +117,7 @@ def _detr_revision(source: str | Path) -> str:
 def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
     reason = prepare(source, revision=options.get("revision"))
     if reason is not None:
-        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder")
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder{did_you_mean(source)}")
     try:
         found_config = PreTrainedConfig.get_config_dict(source, **options)[0]
         if "auto_map" in found_config:  # what is computed is in code beside the weights, which is not run
