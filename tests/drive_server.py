@@ -33,7 +33,9 @@ class Drive:
         self.page: tuple[int, str] | None = None  # in place of every file
         self.cut: int | None = None  # bytes after which the connection breaks off
         self.tag: str | None = None
-        self.pause = 0.0  # seconds after each MiB of a file, or in the middle of bytes
+        self.pause = 0.0  # seconds after each MiB of a file
+        self.go_on = threading.Event()  # bytes stop in the middle until it is set
+        self.go_on.set()
         self.log: list[str | None] = []
         self.origin = self.content = ""
 
@@ -102,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(source, bytes):
             half = (start + end) // 2
             self.wfile.write(source[start:half])
-            time.sleep(self.drive.pause)
+            self.drive.go_on.wait(120)
             self.wfile.write(source[half:end])
             return
         with source.open("rb") as file:
