@@ -94,7 +94,9 @@ def fetch(entry: ZooEntry, *, progress: bool = True) -> Path:
             placed = _place(entry, file)
         except _WrongFileError as error:
             file.unlink(missing_ok=True)
-            raise HoiError(f"{entry.name}: what was downloaded is not this model and was removed: {error}") from error
+            raise HoiError(
+                f"{entry.name}: what was downloaded is not this model and was removed: {error}; or {by_hand}"
+            ) from error
         file.unlink(missing_ok=True)
         print(f"hoiclip: {entry.name} is in the cache now: {placed}", file=sys.stderr, flush=True)
     return placed
@@ -115,8 +117,9 @@ def take_file(entry: ZooEntry, file: str | Path) -> Path:
         raise HoiError(f"{file}: no such file; give the one downloaded from {entry.address}")
     with one_at_a_time(_lock(entry), f"{entry.name}: another process is fetching it; waiting"):
         placed = _place(entry, Path(file))
-    for left in (f"{entry.name}.pth", f"{entry.name}.pth.part", f"{entry.name}.pth.part.tag"):
-        (cache_home() / "downloads" / left).unlink(missing_ok=True)  # of a download that is no longer needed
+    for left in (cache_home() / "downloads").glob(f"{entry.name}.pth*"):  # of a download that is no longer needed
+        if not left.samefile(file):
+            left.unlink(missing_ok=True)
     return placed
 
 
