@@ -1,12 +1,13 @@
 # make demo    set up and show the main job                 make test      set up and pass the tests
 # make bench   print the speed tables [MODEL=folder]        make test-all  slow tests too
+# make fuzz    damage files of every kind [KIND=images SEED=0 TRIES=100]
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all fuzz lint format bench clean
 
 # what users have; torch comes first, so that the constraint decides which build of it
 $(CORE): pyproject.toml constraints.txt
@@ -30,6 +31,9 @@ test: $(DEV)
 
 test-all: $(DEV)
 	$(BIN)/pytest
+
+fuzz: $(DEV)
+	$(BIN)/python tests/fuzz/campaign.py $(addprefix --kind ,$(KIND)) $(addprefix --seed ,$(SEED)) $(addprefix --tries ,$(TRIES))
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -259,6 +259,8 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "torn config": (lambda m: _cut(m / "config.json", 0.5), "config.json"),
     "config with a nonsense value": (lambda m: _edit(m / "config.json", variant="best"), "variant"),
     "no config": (lambda m: (m / "config.json").unlink(), "config.json"),
+    "processor is a list": (lambda m: (m / "processor_config.json").write_text("[1]"), "processor_config.json"),
+    "processor nested": (lambda m: (m / "processor_config.json").write_text("[" * 9000), "processor_config.json"),
     "no processor": (lambda m: (m / "processor_config.json").unlink(), "no readable processor_config.json there"),
     "torn processor": (lambda m: _cut(m / "processor_config.json", 0.5), "processor_config.json"),
     "a size in words": (lambda m: _edit(m / "processor_config.json", shortest_edge="128"), "shortest_edge must be"),
@@ -395,7 +397,14 @@ def test_an_output_folder_that_cannot_be(photo: Path, complaint: Callable, model
     assert told.startswith(f"{tmp_path / 'odd' / 'detections.jsonl'}: cannot be read (Is a directory)")
 
 
-@pytest.mark.parametrize("line", ["no json\n", "[1, 2]\n", '{"name": "x"}\n', "\n", '{"file_name": ["a"]}\n', "\xff\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no json\n", "[1, 2]\n", '{"name": "x"}\n', "\n", '{"file_name": ["a"]}\n', "\xff\n",
+        '{"file_name": "a", "triplets": ["x"]}\n', '{"file_name": "a", "triplets": [{"hoi_id": [0]}]}\n',
+        '{"file_name": "a", "triplets": [{"hoi_id": 0, "interaction_score": "x"}]}\n',
+    ],
+)  # fmt: skip
 def test_resuming_a_file_that_is_something_else(photo: Path, complaint: Callable, out: Path, line: str) -> None:
     content = EARLIER.encode() + line.encode("latin-1")
     (out / "detections.jsonl").write_bytes(content)

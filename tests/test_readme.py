@@ -21,7 +21,7 @@ from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.vocabulary import HoiVocabulary
 
 ROOT = Path(__file__).resolve().parents[1]
-BY_MAKE = {"demo", "test", "test-all", "lint", "format"}
+BY_MAKE = {"fuzz", "demo", "test", "test-all", "lint", "format"}
 
 
 def blocks(file: str, language: str) -> list[str]:

@@ -43,7 +43,7 @@ class DetectionWriter:
         self._started, self._full_precision = resume, full_precision
         self._names: set[tuple[Any, Any]] = set()  # (hoi_id, interaction) of the triplets that are there
         self._most, self._least = 0, 1.0  # triplets of an image, and interaction score, that are there
-        if resume and self.path.exists():
+        if resume and os.path.exists(self.path):
             try:
                 self._repair()
             except OSError as error:
@@ -93,7 +93,7 @@ class DetectionWriter:
             line = full_line(file_name, detections)
         else:
             line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
-        if self._started and self.path.exists():
+        if self._started and os.path.exists(self.path):
             self._append(line.encode())
         else:  # an earlier run's lines go in one step with the coming of the first new one
             write_text_atomic(self.path, line)

@@ -7,9 +7,23 @@ it without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+import re
+
+LONGEST = 1500  # characters of a sentence: whatever a file quotes, it does not fill the screen
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line ends, and what a terminal obeys
+
 
 class HoiError(ValueError):
-    """Bad input, told in one sentence that names the file and the way out."""
+    """Bad input, told in one sentence that names the file and the way out.
+
+    Line ends and other control characters are escaped; of more than :data:`LONGEST` characters the middle is left out.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        line = CONTROL.sub(lambda found: ascii(found[0])[1:-1], sentence)
+        if len(line) > LONGEST:
+            line = f"{line[: 2 * LONGEST // 3]} [...] {line[-LONGEST // 4 :]}"
+        super().__init__(line)
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:

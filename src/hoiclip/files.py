@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ REPLACED = ".replaced-"  # how the name of a folder begins while another takes i
 MOST_TEXT = 200  # times its packed size; indented JSON reaches 40
 SMALL_TEXT = 256 << 20  # bytes that any packed text may have
 WRITING = ".writing-"  # how the name of a training's folder begins until it is complete; training removes leftovers
+_ASKING = threading.Lock()
 UNFINISHED = ".unfinished-"  # how any other file's or folder's temporary name begins
 
 
@@ -56,8 +58,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def _make_readable(path: Path) -> None:
     """Give a file the rights of one that was written in the plain way; temporary ones are private."""
     if path.is_file():
-        umask = os.umask(0)
-        os.umask(umask)
+        with _ASKING:  # it can only be read by setting it, which another thread must not see
+            umask = os.umask(0)
+            os.umask(umask)
         path.chmod(0o666 & ~umask)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
 import struct
@@ -132,10 +133,24 @@ def load_image(path: str | Path) -> Image.Image:
         return upright.copy() if upright is image else upright  # free of the file
 
 
-def declared_pixels(path: str | Path) -> int:
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """An encoded image as :func:`load_image` gives one from a file.
+
+    Args:
+        content: of an image file.
+        name: for what is told.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(name, content) as image:
+        return to_rgb(image).copy()
+
+
+def declared_pixels(path: str | Path, content: bytes | None = None) -> int:
     """How many pixels an image says it has, from its first bytes alone; 0 where :func:`load_image` would complain."""
     try:
-        with _opened(path) as image:
+        with _opened(path, content) as image:
             return image.width * image.height
     except HoiError:
         return 0
@@ -163,15 +178,14 @@ def load_reduced(path: str | Path, shortest_edge: int, longest_edge: int) -> tup
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open a file with Pillow; whatever goes wrong in the block becomes a HoiError."""
-    path = Path(path)
+def _opened(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a file, or its content, with Pillow; whatever goes wrong in the block becomes a HoiError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on size and broken EXIF: neither stops us
-            with _open_known_format(path) as image:
+            with _open_known_format(Path(path)) if content is None else _open_content(content) as image:
                 if image.format in JPEG_FORMATS:
-                    _refuse_zeros(path)
+                    _refuse_zeros(path, content)
                 yield image
     except HoiError:
         raise
@@ -182,9 +196,11 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise HoiError(f"{path}: may not be read; check its permissions") from None
     except UnidentifiedImageError:
-        if path.suffix.lower() in HEIF_SUFFIXES:
-            raise HoiError(f"{path}: is a HEIC image: pip install 'hoiclip[heic]', or convert it to JPEG") from None
-        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read"
+        if Path(path).suffix.lower() in HEIF_SUFFIXES:
+            way = "pillow-heif cannot read it:" if _heif_can_be_read() else "pip install 'hoiclip[heic]', or"
+            raise HoiError(f"{path}: is a HEIC image: {way} convert it to JPEG") from None
+        size = len(content) if content is not None else Path(path).stat().st_size
+        what = "is empty" if size == 0 else "is no image that can be read"
         raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None
     except Image.DecompressionBombError:
         raise HoiError(f"{path}: has too many pixels to be decoded safely; make it smaller first") from None
@@ -206,6 +222,11 @@ def _open_known_format(path: Path) -> Image.Image:
     if path.suffix.lower() in HEIF_SUFFIXES and _heif_can_be_read():
         return Image.open(path, formats=(*_formats(), "HEIF"))
     return Image.open(path, formats=_formats())
+
+
+def _open_content(content: bytes) -> Image.Image:
+    formats = (*_formats(), "HEIF") if _heif_can_be_read() else _formats()
+    return Image.open(io.BytesIO(content), formats=formats)
 
 
 @cache
@@ -327,15 +348,17 @@ def check_annotated_image(path: str | Path, size: tuple[int, int] | None, *, sto
             image.load()
 
 
-def _refuse_zeros(path: Path) -> None:
+def _refuse_zeros(path: str | Path, content: bytes | None = None) -> None:
     """Tell a JPEG whose rest was never copied: space was reserved for it, and decoders show grey for the zeros."""
-    with path.open("rb") as file:
-        file.seek(-min(512, path.stat().st_size), os.SEEK_END)
-        if file.read().strip(b"\0"):
-            return
-        file.seek(0)
-        content = file.read()
-    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # no end after the last start of a scan
+    if content is None:
+        with Path(path).open("rb") as file:
+            file.seek(-min(512, Path(path).stat().st_size), os.SEEK_END)
+            if file.read().strip(b"\0"):
+                return
+            file.seek(0)
+            content = file.read()
+    # no end of the image after the last start of a scan
+    if not content[-512:].strip(b"\0") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise HoiError(f"{path}: is damaged: its last part holds zeros instead of the image; copy it again")
 
 

@@ -249,9 +249,9 @@ class HoiClipProcessor(ProcessorMixin):
         advice = "no readable processor_config.json there; give a folder that hoiclip wrote"
         try:
             settings, _ = cls.get_processor_dict(folder, **kwargs)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:  # or no settings
             raise HoiError(f"{source}: {advice}") from error
-        if not settings:
+        if not isinstance(settings, dict) or not settings:
             raise HoiError(f"{source}: {advice}")
         settings.pop("processor_class", None)
         vocabulary = HoiVocabulary.from_pretrained(folder)

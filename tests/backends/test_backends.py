@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -303,6 +304,37 @@ def test_a_broken_export_is_told(exported: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(HoiError, match="cannot be read as hoiclip wrote it"):
         hoiclip.load(broken)
     assert not is_exported(tmp_path)
+    for changes in (
+        {"graph": ["model.xml"]},
+        {"format": []},
+        {"outputs": "fp32"},
+        {"outputs": [1]},
+        {"outputs": ["human_boxes"]},
+    ):
+        content = json.loads((exported["openvino"] / "export.json").read_text())
+        (broken / "export.json").write_text(json.dumps({**content, **changes}))
+        with pytest.raises(HoiError, match=r"export\.json: "):
+            hoiclip.load(broken)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_views_of_another_size_than_the_graphs_are_one_sentence(
+    to: str, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    other = shutil.copytree(exported[to], tmp_path / "other")
+    settings = json.loads((other / "processor_config.json").read_text())
+    (other / "processor_config.json").write_text(json.dumps({**settings, "clip_size": 64}))
+    with pytest.raises(HoiError, match=r"graph does not take these images .*; export the model again"):
+        hoiclip.load(other)(Image.new("RGB", (64, 48)))
+
+
+def test_openvino_counts_nothing_in_the_home_folder(exported: dict[str, Path], tmp_path: Path) -> None:
+    program = "import sys, hoiclip; hoiclip.load(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, exported["openvino"]], env={**os.environ, "HOME": str(tmp_path)}, check=False
+    )
+    assert done.returncode == 0
+    assert not (tmp_path / "intel").exists()
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hoiclip.cli import main
+from hoiclip.cli import BAD_INPUT, main
 from hoiclip.cli.detect import drawing_paths
 from hoiclip.errors import HoiError
 from hoiclip.files import sole_writer
@@ -323,3 +326,27 @@ def test_a_file_is_not_resumed_with_other_options(
     assert read(tmp_path) == before
     assert detect(photos, *first, "--resume") == 0
     assert len(read(tmp_path)) == 3
+
+
+def test_an_address_is_detected_like_a_file(tmp_path: Path, photos: Path, detect: Any) -> None:
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(photos))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        assert detect(f"{address}/a.png", photos / "a.png", f"{address}/missing.jpg") == BAD_INPUT
+        server.shutdown()
+    entries = read(tmp_path)
+    assert [entry["file_name"] for entry in entries] == [f"{address}/a.png", str(photos / "a.png")]
+    assert entries[0]["triplets"] == entries[1]["triplets"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == ["a-2.jpg", "a.jpg"]
+
+
+def test_a_smaller_size_can_be_asked_for(tmp_path: Path, photos: Path, detect: Any) -> None:
+    found = []
+    for size in (32, 64):
+        assert detect(photos, "--size", size) == 0
+        found.append(read(tmp_path))
+    assert found[0] != found[1]

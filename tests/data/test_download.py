@@ -14,7 +14,7 @@ from hico_release import empty, example, single, write_release
 
 from hoiclip.data import prepare_hicodet
 from hoiclip.data.download import download
-from hoiclip.data.unpacking import unpack
+from hoiclip.data.unpacking import DamagedArchive, unpack
 from hoiclip.errors import HoiError
 from hoiclip.files import held_temporary
 
@@ -338,6 +338,28 @@ def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, what,
     with pytest.raises(HoiError, match="times its size; do not trust this archive"):
         unpack(tmp_path / kind, tmp_path / "root", progress=False)
     assert names(tmp_path) == [kind]
+
+
+def test_a_member_that_would_be_taken_for_a_leftover_is_refused(tmp_path):
+    archive = tar_of(tmp_path / "a.tar", ("photo", b"1"), (".unpacking-x/photo", b"1"))
+    with pytest.raises(HoiError, match=r"'\.unpacking-x/photo' has a name that hoiclip keeps for itself"):
+        unpack(archive, tmp_path / "root", progress=False)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_zip_that_points_before_its_beginning_is_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("photo", b"1")
+    data = (tmp_path / "a.zip").read_bytes()
+    size = data.rfind(b"PK\x05\x06") + 12  # of the list of members, which then begins before the file does
+    (tmp_path / "a.zip").write_bytes(data[:size] + (99_999).to_bytes(4, "little") + data[size + 4 :])
+    with pytest.raises(DamagedArchive, match="damaged"):
+        unpack(tmp_path / "a.zip", tmp_path / "root", progress=False)
+
+
+def test_no_bar_is_drawn_where_no_terminal_is(tmp_path, capsys):
+    unpack(tar_of(tmp_path / "a.tar", ("photo", b"1")), tmp_path / "root")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_a_killed_run_left_is_removed_and_what_goes_on_stays(tmp_path):

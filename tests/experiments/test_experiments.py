@@ -154,6 +154,16 @@ def test_wrong_options_are_refused_with_one_sentence(overrides: list[str], sente
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize("option", ["data.crop_range", "data.scales", "train.batch_size", "data.flip"])
+def test_null_is_refused_where_it_means_nothing(tmp_path: Path, option: str) -> None:
+    group, name = option.split(".")
+    (tmp_path / "mine.yaml").write_text(f"base: hicodet\n{group}: {{{name}: null}}\n")
+    with pytest.raises(HoiError, match=rf"mine\.yaml: {option} must be [\w\[\]]+, not null"):
+        load_experiment(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text("base: hicodet\nname: null\nout: null\ntrain: {ema: null}\n")
+    assert load_experiment(tmp_path / "mine.yaml").name == "mine"
+
+
 def test_unknown_experiments_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(HoiError, match="unknown experiment 'hicode': did you mean hicodet"):
         load_experiment("hicode")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,32 @@ def test_a_log_without_resume_replaces_the_old_one_at_the_first_result(tmp_path:
     log.add("new.jpg", empty)
     log.add("naïve.jpg", empty)
     assert DetectionWriter(path, resume=True).done == {"new.jpg", "naïve.jpg"}
+
+
+def test_a_generator_is_answered_as_it_comes(detector: HoiDetector, pictures: list[Image.Image]) -> None:
+    taken = []
+
+    def coming() -> Iterator[Image.Image]:
+        for picture in pictures:
+            taken.append(picture)
+            yield picture
+
+    answers = detector(coming(), threshold=0.0)
+    assert taken == []
+    first = next(answers)
+    assert len(taken) < len(pictures)
+    assert first.source is pictures[0]
+    for found, wanted in zip([first, *answers], detector(pictures, threshold=0.0), strict=True):
+        np.testing.assert_array_equal(found.scores, wanted.scores)
+
+
+def test_a_smaller_size_is_another_view_in_proportion(model_folder: Path, pictures: list[Image.Image]) -> None:
+    small = hoiclip.load(model_folder)
+    processor = small.processor
+    shorter, longest = processor.shortest_edge, processor.longest_edge
+    small.set_size(shorter // 2)
+    assert (processor.shortest_edge, processor.longest_edge) == (shorter // 2, longest // 2)
+    assert min(processor.views(pictures[0])[0].shape[1:]) <= shorter // 2
+    assert len(small(pictures[0], threshold=0.0))
+    with pytest.raises(HoiError, match="32 to 4096"):
+        small.set_size(5)

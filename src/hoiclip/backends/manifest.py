@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoiclip.backends.inference_graph import InferenceGraph
+from hoiclip.backends.inference_graph import OUTPUTS, InferenceGraph
 from hoiclip.errors import HoiError
 from hoiclip.models.modeling import HoiClipModel
 
@@ -43,9 +44,11 @@ class Manifest:
         path = Path(folder) / MANIFEST
         try:
             manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise HoiError(f"{path}: cannot be read as hoiclip wrote it; export the model again") from error
-        if manifest.format not in FORMATS or not (path.parent / manifest.graph).is_file():
+        if manifest.outputs not in (list(OUTPUTS), list(OUTPUTS[:4])):  # without CLIP there is no fifth
+            raise HoiError(f"{path}: its outputs are not those of a hoiclip model; export the model again")
+        if manifest.format not in FORMATS or not os.path.isfile(path.parent / str(manifest.graph)):
             raise HoiError(f"{path}: names a graph that is not there; export the model again")
         return manifest
 

@@ -43,7 +43,12 @@ class OnnxBackend(Backend):
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:
         given = as_arrays(complete_inputs(inputs, self.input_names))
-        found = self.session.run(self.output_names, given)
+        try:
+            found = self.session.run(self.output_names, given)
+        except Exception as error:  # a kind of its own for every status
+            raise HoiError(
+                f"the ONNX graph does not take these images ({first_line(error)}); export the model again"
+            ) from error
         return as_output(self.output_names, [torch.from_numpy(a).to(self.device) for a in found])
 
 

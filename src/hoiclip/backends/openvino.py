@@ -55,9 +55,14 @@ class OpenVinoBackend(Backend):
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:
         given = as_arrays(complete_inputs(inputs, self.input_names))
-        with self.lock:
-            found = self.request.infer(given, share_inputs=True, share_outputs=True)
-            copies = [np.array(found[name], dtype=np.float32) for name in self.output_names]
+        try:
+            with self.lock:
+                found = self.request.infer(given, share_inputs=True, share_outputs=True)
+                copies = [np.array(found[name], dtype=np.float32) for name in self.output_names]
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise HoiError(
+                f"the OpenVINO graph does not take these images ({first_line(error)}); export the model again"
+            ) from error
         return as_output(self.output_names, [torch.from_numpy(copy) for copy in copies])
 
 

@@ -33,16 +33,18 @@ def no_telemetry() -> Iterator[None]:
     They do so from forks of this process, which with a model in memory is not even cheap.
     """
     try:
+        from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
         from openvino_telemetry.utils.sender import TelemetrySender
     except ImportError:
         yield
         return
-    send = TelemetrySender.send
+    send, check = TelemetrySender.send, OptInChecker.check
     TelemetrySender.send = lambda *args, **kwargs: None
+    OptInChecker.check = lambda *args, **kwargs: ConsentCheckResult.DECLINED  # or it counts uses in the home folder
     try:
         yield
     finally:
-        TelemetrySender.send = send
+        TelemetrySender.send, OptInChecker.check = send, check
 
 
 @contextlib.contextmanager

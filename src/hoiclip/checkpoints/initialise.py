@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def load_clip(source: str | Path) -> CLIPModel:
     Raises:
         HoiError: if it cannot be read, or is a file that does not say which activation it was trained with.
     """
-    if not Path(source).is_file():
+    if not os.path.isfile(source):
         return _from_hub(CLIPModel, source, "a CLIP")
     weights = read_weights(source)
     if "visual.conv1.weight" in weights and not all(name in weights for name in OPENAI_ONLY):
@@ -80,7 +81,7 @@ def load_detr(source: str | Path, weights: str | None = None) -> tuple[Weights, 
         HoiError: if it cannot be read, or was trained with an architecture that is not supported.
     """
     source = detr_by_name(source)
-    if not Path(source).is_file():
+    if not os.path.isfile(source):
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
         check_detr_config(model.config, source)
         return model.state_dict(), model.config
@@ -177,7 +178,7 @@ def initialise_from(
     layers = min(config.pop("decoder_layers", published.INTERACTION_LAYERS), detr_config.decoder_layers)
     kept = {k: v for k, v in detr_config.to_dict().items() if k not in ("id2label", "label2id", "architectures")}
     detector = DetrConfig(**{**kept, "decoder_layers": layers, **dropout_everywhere(dropout)})
-    if tokenizer is None and Path(clip).is_dir():
+    if tokenizer is None and os.path.isdir(clip):
         tokenizer = str(clip)
     if isinstance(tokenizer, (str, Path)):
         config["tokenizer"] = str(tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ def read_tensor(path: str | Path) -> Tensor:
 
 
 def _read(path: Path, what: str) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HoiError(f"{path}: no such file; give the path of {what}")
     if path.stat().st_size == 0:
         raise HoiError(f"{path}: the file is empty; download it again")

@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": "Let the shipped model detect in new scenes of the playground, and evaluate it.",
     "models": "List the models and data that can be had by name, or put a downloaded file into place.",
     "detect": "Find human-verb-object triplets in images.",
+    "serve": "Serve a web page to try a model, and plain HTTP.",
     "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
     "export": "Write a model as a graph for onnxruntime or OpenVINO.",
     "push": "Push a model to the hub, with a model card.",

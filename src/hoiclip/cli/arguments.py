@@ -132,6 +132,16 @@ def model_argument(parser: argparse.ArgumentParser) -> None:
     hub_arguments(parser)
 
 
+def size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the size that images are resized to."""
+    parser.add_argument(
+        "--size",
+        type=positive_int,
+        metavar="SHORTER",
+        help="resize the shorter side to so many pixels, smaller is faster (default: as in training, mostly 800)",
+    )
+
+
 def hub_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a model of the hub is asked for with."""
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: main)")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Sequence
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,16 @@ from hoiclip.cli.arguments import (
     positive_int,
     probability,
     quiet_libraries,
+    size_argument,
 )
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.image_detector import ImageDetector
     from hoiclip.vocabulary import HoiVocabulary
 
 LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
@@ -29,7 +36,9 @@ LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER", help="images, folders, or patterns in quotes")
+    parser.add_argument(
+        "sources", nargs="+", metavar="IMAGE|FOLDER|URL", help="images, folders, patterns in quotes, addresses"
+    )
     model_argument(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
@@ -52,6 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--zero-shot-top-k", type=positive_int, help="training-free enhancement with this K (paper: 10)"
     )
     backend_arguments(parser)
+    size_argument(parser)
+    parser.add_argument("--max-labels", type=positive_int, default=3, help="interactions named per pair (default 3)")
+    parser.add_argument("--line-width", type=positive_int, help="of drawn boxes in pixels (default: by image size)")
+    parser.add_argument(
+        "--attention",
+        nargs="?",
+        const="3",
+        metavar="N|WORDS",
+        help='draw where the model looked for the best N triplets (default 3), or for these: "ride horse, hold cup"',
+    )
+    parser.add_argument("--attention-as", choices=("png", "pdf", "svg"), default="png", help="default png")
+    parser.add_argument("--html", action="store_true", help="write index.html too: a page of all drawings, to be "
+                        "filtered, sorted and enlarged without a server")  # fmt: skip
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
@@ -72,20 +94,30 @@ def detect(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from hoiclip.detection_files import DetectionWriter
+    from hoiclip.image_inputs import is_address
     from hoiclip.images import find_images, save_image
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
-    images = find_images(args.sources)
+    if args.html and args.no_pictures:
+        raise HoiError("--html shows the drawings: leave --no-pictures out")
+    images: list[Path | str] = []
+    for source in args.sources:
+        images += [source] if is_address(source) else find_images([source])
+    images = list(dict.fromkeys(images))
     writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in writer.done]
+    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     if not waiting:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
+        if args.html:
+            save_gallery(args.out, drawings)
         return 0
-    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
     detector = open_detector(args)
     threshold = detector.default_threshold if args.threshold is None else args.threshold
+    if args.attention is not None:
+        refuse_attention(args, detector)
     writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
     stream = detector.detect_files(
         waiting,
@@ -101,7 +133,10 @@ def detect(args: argparse.Namespace) -> int:
             tqdm.write(f"hoiclip: {result}", file=sys.stderr)
             continue
         if image is not None:
-            save_image(result.draw(image), drawings[path])
+            drawing = result.draw(image, max_labels=args.max_labels, line_width=args.line_width)
+            save_image(drawing, drawings[path])
+            if args.attention is not None:
+                save_attention(args, detector, image, result, drawings[path])
         writer.add(str(path), result)
         best = result.most_probable(3)
         named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
@@ -109,7 +144,63 @@ def detect(args: argparse.Namespace) -> int:
     done = len(waiting) - failed
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
+    if args.html:
+        save_gallery(args.out, drawings)
     return BAD_INPUT if failed else 0
+
+
+def save_gallery(out: Path, drawings: Mapping[Path | str, Path]) -> None:
+    """The page of all images that have a line and a drawing, also of an earlier run that was resumed."""
+    from hoiclip.visualization.gallery import GalleryImage, write_gallery
+
+    by_name = {str(image): drawing for image, drawing in drawings.items()}
+    shown: list[GalleryImage] = []
+    if not (out / "detections.jsonl").is_file():
+        return
+    with (out / "detections.jsonl").open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            drawing = by_name.get(line["file_name"])
+            if drawing is not None and drawing.is_file():
+                found = [
+                    (t["verb"], t["object"], t["interaction"], t.get("interaction_score", t["score"]))
+                    for t in line["triplets"]
+                ]
+                shown.append(GalleryImage(line["file_name"], drawing, sorted(found, key=lambda t: -t[3])))
+    print(f"gallery: {write_gallery(out, shown)}")
+
+
+def refuse_attention(args: argparse.Namespace, detector: ImageDetector) -> None:
+    """Tell before any image is detected that there is no attention to draw."""
+    from hoiclip.inference.attention import check_attention
+    from hoiclip.words import split_words
+
+    if args.no_pictures:
+        raise HoiError("--attention is drawn on images: leave --no-pictures out")
+    check_attention(detector)
+    words = split_words(args.attention)
+    known = {detector.vocabulary.interaction_name(k) for k in range(detector.vocabulary.num_interactions)}
+    if not args.attention.isdecimal() and (unknown := [word for word in words if word not in known]):
+        raise HoiError(f"--attention {unknown[0]!r}: is no interaction of this model; give a number or its words")
+
+
+def save_attention(
+    args: argparse.Namespace, detector: HoiDetector, image: Image.Image, found: Detections, drawing: Path
+) -> None:
+    """Write the panel of one image beside its drawing, where there is something to show."""
+    from hoiclip.files import atomic_path
+    from hoiclip.inference.attention import attention_panel
+    from hoiclip.visualization.attention import save_figure
+    from hoiclip.words import split_words
+
+    chosen = found.most_probable(len(found))
+    if args.attention.isdecimal():
+        chosen = chosen[: int(args.attention)]
+    else:
+        wanted = set(split_words(args.attention))
+        chosen = chosen[[triplet.name in wanted for triplet in chosen]]
+    if len(chosen):
+        with atomic_path(drawing.with_name(f"{drawing.stem}-attention.{args.attention_as}")) as unfinished:
+            save_figure(attention_panel(detector, image, chosen), unfinished, args.attention_as)
 
 
 def open_detector(args: argparse.Namespace) -> HoiDetector:
@@ -142,6 +233,8 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
         clip=args.clip,
         **at_hub,
     )
+    if args.size:
+        detector.set_size(args.size)
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)
@@ -159,17 +252,17 @@ def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
         print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
-def drawing_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+def drawing_paths(images: Sequence[Path | str], out: Path) -> dict[Path | str, Path]:
     """Where each drawing goes: the image's own name, made distinct where folders share names.
 
     Raises:
         HoiError: if one of the images to read would be overwritten.
     """
     originals = {os.path.realpath(image): image for image in images}
-    names: dict[Path, Path] = {}
+    names: dict[Path | str, Path] = {}
     taken: set[str] = set()
     for image in images:
-        stem = image.stem
+        stem = image.stem if isinstance(image, Path) else Path(urllib.parse.urlsplit(image).path).stem or "image"
         while len(os.fsencode(stem)) > LONGEST_STEM:
             stem = stem[:-1]
         name, number = f"{stem}.jpg", 2

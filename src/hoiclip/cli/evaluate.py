@@ -18,6 +18,7 @@ from hoiclip.cli.arguments import (
     model_argument,
     positive_int,
     quiet_libraries,
+    size_argument,
     whole_numbers,
 )
 from hoiclip.errors import HoiError
@@ -50,6 +51,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--sweep", type=whole_numbers, metavar="0,5,10", help="several K of the training-free enhancement in one pass"
     )
     backend_arguments(parser)
+    size_argument(parser)
     parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
     parser.add_argument(
         "--save-detections",
@@ -106,6 +108,8 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
         token=args.token,
         **parts,
     )
+    if args.size:
+        detector.set_size(args.size)
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
@@ -139,7 +143,7 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
         "hoiclip": __version__,
         "model": [args.detector, args.clip] if args.model == TRAINING_FREE else stamp(args.model or SHIPPED_MODEL),
         "experiment": experiment.to_yaml(),
-        "runtime": [args.backend, args.precision, args.device],
+        "runtime": [args.backend, args.precision, args.device, args.size],
     }
     kept = KeptDetections(args.save_detections, vocabulary, made_by)
     if kept:

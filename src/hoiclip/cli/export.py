@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hoiclip.cli.arguments import hub_arguments, quiet_libraries
+from hoiclip.cli.arguments import hub_arguments, quiet_libraries, size_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vocabulary.add_argument(
         "--vocabulary", metavar="NAME|YAML", help="ask for a published or your own vocabulary, for good"
     )
+    size_argument(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         args.precision,
         calibration=args.calibration,
         vocabulary=vocabulary,
+        size=args.size,
         revision=args.revision,
         token=args.token,
     )

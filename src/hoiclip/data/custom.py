@@ -18,6 +18,7 @@ Numbers count from 1 in the order of the vocabulary.  Boxes are ``[x1, y1, x2, y
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hoiclip.data.annotations import AnnotatedImage
@@ -37,20 +38,20 @@ def find_custom(root: str | Path) -> DatasetLayout:
         HoiError: no such folder, or no vocabulary or annotation file in it.
     """
     root = existing_folder(root)
-    vocabulary = next((root / name for name in VOCABULARY_FILES if (root / name).is_file()), None)
+    vocabulary = next((root / name for name in VOCABULARY_FILES if os.path.isfile(root / name)), None)
     if vocabulary is None:
         raise HoiError(f"{root}: holds no vocabulary.yaml; docs/data.md shows one")
     annotations: dict[str, Path] = {}
     for split in SPLITS:
         for path in (root / f"{split}.json", root / f"{split}.json.gz"):
-            if path.is_file():
+            if os.path.isfile(path):
                 annotations.setdefault(split, path)
     if not annotations:
         raise HoiError(f"{root}: holds no {', '.join(f'{s}.json' for s in SPLITS)}; docs/data.md shows one")
     images = {}
     for split in annotations:
         folders = (root / "images" / split, root / "images", root)
-        images[split] = tuple(folder for folder in folders if folder.is_dir())
+        images[split] = tuple(folder for folder in folders if os.path.isdir(folder))
     return DatasetLayout("custom", root, HoiVocabulary.from_yaml(vocabulary), annotations, images)
 
 

@@ -7,6 +7,7 @@ image, annotation = source.sample("test", "HICO_test2015_00000001.jpg")
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,11 +158,11 @@ def open_dataset(
         HoiError: nothing known there.
     """
     source = Path(source)
-    files = _single_file(source, vocabulary) if source.is_file() else _folder(source, kind)
+    files = _single_file(source, vocabulary) if os.path.isfile(source) else _folder(source, kind)
     own = files.vocabulary if vocabulary is None else HoiVocabulary.coerce(vocabulary)
     folders = files.images
     if images is not None:
-        if not Path(images).is_dir():
+        if not os.path.isdir(images):
             raise HoiError(f"{images}: no such image folder")
         folders = dict.fromkeys(files.annotations, (Path(images),))
     return Dataset(DatasetLayout(files.kind, files.root, own, files.annotations, folders, files.companions), box_format)
@@ -169,7 +170,7 @@ def open_dataset(
 
 def _single_file(path: Path, vocabulary: HoiVocabulary | str | Path | None) -> DatasetLayout:
     beside = [path.with_name(name) for name in VOCABULARY_FILES if path.name != MAT_FILE]
-    usual = next((file for file in beside if file.is_file()), "hico")
+    usual = next((file for file in beside if os.path.isfile(file)), "hico")
     own = HoiVocabulary.coerce(vocabulary if vocabulary is not None else usual)
     kind = {"hico": "hicodet", "vcoco": "vcoco"}.get(own.name.split("_")[0], "custom")
     if path.name == MAT_FILE:
@@ -186,14 +187,16 @@ def _folder(root: Path, kind: str | None) -> DatasetLayout:
         if kind not in FINDERS:
             raise HoiError(f"unknown kind of dataset {kind!r}: choose one of {', '.join(FINDERS)}")
         return FINDERS[kind](root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise HoiError(f"{root}: no such file or folder; give a dataset folder or an annotation file")
     for find in FINDERS.values():
         try:
             return find(root)
         except HoiError as error:
             complaint = error
-            if find is find_custom and any((root / name).exists() for name in ("vocabulary.yaml", "vocabulary.yml")):
+            if find is find_custom and any(
+                os.path.exists(root / name) for name in ("vocabulary.yaml", "vocabulary.yml")
+            ):
                 raise
     raise HoiError(
         f"{root}: holds no HICO-DET, V-COCO or custom dataset; docs/data.md shows the layouts"

@@ -218,7 +218,7 @@ def _receive(response: Any, part: Path, tag: Path, have: int, progress: bool, by
             tag.write_text(f"{version}\n{total if total is not None else ''}", encoding="utf-8")
         else:
             tag.unlink(missing_ok=True)
-    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
+    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None if progress else True)
     with part.open("ab") as file, bar:
         while chunk := response.read(CHUNK):
             file.write(chunk)

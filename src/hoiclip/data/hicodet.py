@@ -8,6 +8,7 @@ positions counted from 1, both ends inside the box, exactly as annotated.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_anno_bbox(path: str | Path, split: str) -> HoiaContent:
     path = Path(path)
     if split not in SPLITS:
         raise HoiError(f"{path}: has no split {split!r}: choose one of {', '.join(SPLITS)}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HoiError(f"{path}: no such file; give the {MAT_FILE} of the HICO-DET release")
     _refuse_cut_off(path)
     variable = f"bbox_{split}"

@@ -48,7 +48,7 @@ class DatasetLayout:
         if leaves_folder(file_name):
             return None
         for folder in self.images.get(split, ()):
-            if (folder / file_name).is_file():
+            if os.path.isfile(folder / file_name):
                 return folder / file_name
         return None
 
@@ -66,7 +66,7 @@ def existing_folder(root: str | Path) -> Path:
         HoiError: if it is not a folder.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise HoiError(f"{root}: no such folder; give the folder that holds the dataset")
     return root
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +71,7 @@ class ImageFolder(Sequence[Sample]):
 
     def _path(self, annotation: AnnotatedImage) -> Path:
         paths = [folder / annotation.file_name for folder in self.folders]
-        return next((path for path in paths if path.exists()), paths[0])
+        return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def check_images(samples: Samples, *, progress: bool = True) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
+import os
 import re
 import stat
 import struct
@@ -60,10 +62,10 @@ def unpack(archive: str | Path, root: str | Path, *, sha256: str | None = None, 
         HoiError: as above, or missing, encrypted, of an unknown compression, wrong checksum, disk full.
     """
     archive, root = Path(archive), Path(root)
-    if not archive.is_file():
+    if not os.path.isfile(archive):
         raise HoiError(f"{archive}: no such archive; give the downloaded file")
     verify(archive, sha256)
-    made_root = not root.exists()
+    made_root = not os.path.exists(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         sweep(root, UNPACKING)
@@ -77,11 +79,11 @@ def unpack(archive: str | Path, root: str | Path, *, sha256: str | None = None, 
         reason = first_line(error)
         raise DamagedArchive(f"{archive}: is a damaged or cut-off archive ({reason}); download it again") from error
     except OSError as error:
-        if error.errno is None:  # not the system's, bz2's
+        if error.errno in (None, errno.EINVAL):  # bz2's, or a place before the beginning of the file
             raise DamagedArchive(f"{archive}: is a damaged archive ({first_line(error)}); download it again") from error
         raise HoiError(f"{archive}: cannot be unpacked into {root} ({error.strerror or error})") from error
     finally:
-        if made_root and root.is_dir() and not any(root.iterdir()):
+        if made_root and os.path.isdir(root) and not any(root.iterdir()):
             root.rmdir()
 
 
@@ -89,11 +91,11 @@ def _unpack_into(staging: Path, archive: Path, root: Path, progress: bool) -> No
     """Write the members below ``staging``, unless ``root`` has something of that name."""
     room = _Room(archive)
     for name, stream, size in tqdm(
-        _members(archive), desc=f"unpacking {archive.name}", unit=" files", disable=not progress
+        _members(archive), desc=f"unpacking {archive.name}", unit=" files", disable=None if progress else True
     ):
         room.take(MEMBER)
         top = name.parts[0]
-        if (root / top).exists():
+        if os.path.exists(root / top):
             raise HoiError(f"{root / top}: exists already; move it away or unpack into another folder")
         target = staging / name
         if stream is None:
@@ -142,6 +144,8 @@ def _safe(name: str, archive: Path, regular: bool) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or re.match(r"[A-Za-z]:", name) or "\0" in name:
         raise HoiError(f"{archive}: the member {name!r} would be written outside the folder; do not trust this archive")
+    if path.parts and path.parts[0].startswith(UNPACKING):
+        raise HoiError(f"{archive}: the member {name!r} has a name that hoiclip keeps for itself; rename it")
     if not regular:
         raise HoiError(f"{archive}: the member {name!r} is a link or device; do not trust this archive")
     return path

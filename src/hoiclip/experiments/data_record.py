@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def recorded_instances(folder: str | Path, vocabulary: HoiVocabulary) -> np.ndar
     """
     for place in (Path(folder), Path(folder).parent):
         path = place / DATA_FILE
-        if path.is_file():
+        if os.path.isfile(path):
             return _read_instances(path, vocabulary)
     return None
 
@@ -120,7 +121,7 @@ def annotated_instances(path: str | Path, vocabulary: HoiVocabulary) -> np.ndarr
     Raises:
         HoiError: missing or damaged file.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise HoiError(f"{path}: no such file; give the annotation file that the model was trained on")
     dataset = open_dataset(path, vocabulary=vocabulary)
     return _count(dataset.load_usable(dataset.splits[0])[0], vocabulary)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import typing
@@ -94,11 +95,11 @@ def _options_of(config: str | Path, beside: Path | None = None, seen: tuple[str,
     """The options that a file or a name stands for, on top of those of its base."""
     name = str(config)
     if name.endswith((".yaml", ".yml")):
-        if not Path(config).is_file():
+        if not os.path.isfile(config):
             raise HoiError(f"{config}: no such file; give a YAML file or one of {', '.join(experiment_names())}")
         return _read(Path(config), seen)
     for folder in (beside, CONFIGS):
-        if folder is not None and (folder / f"{name}.yaml").is_file():
+        if folder is not None and os.path.isfile(folder / f"{name}.yaml"):
             return _read(folder / f"{name}.yaml", seen)
     for pattern, (ending, change) in SUFFIXES.items():
         found = re.fullmatch(rf"(\w+?){pattern}", name)
@@ -194,8 +195,18 @@ def _instantiate(options: Options, where: str) -> Experiment:
     except (ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).removeprefix("error: ")
         raise HoiError(f"{where}: {_one_sentence(reason)}") from error
+    _refuse_null(checked, Experiment, where)
     hints = typing.get_type_hints(Experiment)
     return Experiment(**{n: hints[n](**v) if dataclasses.is_dataclass(hints[n]) else v for n, v in checked.items()})
+
+
+def _refuse_null(options: Options, kind: Any, where: str, prefix: str = "") -> None:
+    """Null only where the type says so, or for a name that is made up: jsonargparse takes it for anything in a file."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            _refuse_null(options[name], hint, where, f"{name}.")
+        elif options[name] is None and type(None) not in typing.get_args(hint) and (prefix or hint is not str):
+            raise HoiError(f"{where}: {prefix}{name} must be {type_name(hint)}, not null")
 
 
 @cache

@@ -234,10 +234,24 @@ class HoiDetector(ImageDetector):
             license=license,
         )
 
+    def set_size(self, shorter: int) -> HoiDetector:
+        """Resize images to so many pixels on the shorter side from now on; the limit of the longer one follows.
+
+        Smaller images are faster and cost accuracy.
+
+        Raises:
+            HoiError: outside 32..4096 pixels.
+        """
+        if not 32 <= shorter <= 4096:
+            raise HoiError(f"size {shorter}: is no size for a detector; give 32 to 4096 pixels")
+        self.processor.longest_edge = round(self.processor.longest_edge * shorter / self.processor.shortest_edge)
+        self.processor.shortest_edge = shorter
+        return self
+
     def _prepare(self, image: Image.Image) -> PreparedImage:
         return PreparedImage(self.processor.views(image), (image.height, image.width))
 
-    def _read(self, path: Path, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
+    def _read(self, path: Path | str, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
         return prepare(path, self.processor, keep_image=keep_image, draft=draft)
 
     @torch.inference_mode()

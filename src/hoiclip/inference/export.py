@@ -37,6 +37,7 @@ def export(
     *,
     calibration: str | Path | None = None,
     vocabulary: HoiVocabulary | str | None = None,
+    size: int | None = None,
     revision: str | None = None,
     token: str | None = None,
 ) -> Path:
@@ -50,6 +51,7 @@ def export(
         calibration: folder of images for int8, of the kind that will come; the first 100 are
             read.  Without it scenes of the playground are drawn, which suits its model only.
         vocabulary: ask for these interactions instead; needs CLIP's tokenizer.
+        size: the shorter side that images are resized to; by default as in training.
         revision, token: of a hub id.
 
     Returns:
@@ -70,6 +72,8 @@ def export(
         raise HoiError(f"{model_folder}: {EXPORTED}")
     if vocabulary is not None:
         detector.set_vocabulary(vocabulary)
+    if size is not None:
+        detector.set_size(size)
     model, processor = detector.model, detector.processor
     images = calibration_inputs(processor, calibration) if precision == "int8" else None
     outputs = list(InferenceGraph.names(model)[1])

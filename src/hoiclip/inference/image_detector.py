@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from PIL import Image
 
 from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.images import as_image, load_image, to_rgb
+from hoiclip.image_inputs import ImageLike, open_image
 from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream
 from hoiclip.vocabulary import HoiVocabulary
 
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
-ImageLike = str | Path | Image.Image | np.ndarray
 
 
 class ImageDetector(ABC):
@@ -47,11 +47,15 @@ class ImageDetector(ABC):
         """Ask for other interactions."""
 
     @abstractmethod
+    def set_size(self, shorter: int) -> ImageDetector:
+        """Resize images to so many pixels on the shorter side from now on; the limit of the longer one follows."""
+
+    @abstractmethod
     def _prepare(self, image: Image.Image) -> PreparedImage:
         """An upright RGB image, made ready for :meth:`_detect_batch`."""
 
     @abstractmethod
-    def _read(self, path: Path, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
+    def _read(self, path: Path | str, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
         """Read a file and make it ready, in a thread; or return what is wrong with it."""
 
     @abstractmethod
@@ -80,6 +84,16 @@ class ImageDetector(ABC):
         zero_shot_top_k: int | None = None,
         nms: bool = True,
     ) -> list[Detections]: ...
+    @overload
+    def __call__(
+        self,
+        images: Iterator[ImageLike],
+        *,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        nms: bool = True,
+    ) -> Iterator[Detections]: ...
     def __call__(
         self,
         images: Any,
@@ -88,14 +102,15 @@ class ImageDetector(ABC):
         threshold: float | None = None,
         zero_shot_top_k: int | None = None,
         nms: bool = True,
-    ) -> Detections | list[Detections]:
-        """Detect the triplets of one image, or of each in a list.
+    ) -> Detections | list[Detections] | Iterator[Detections]:
+        """Detect the triplets of one image, of each in a list, or of each that a generator gives, as they come.
 
         A result never depends on what else is in the call: only images of equal resized size
         share a batch, so none is padded.  A list is read a few images at a time.
 
         Args:
-            images: path, Pillow image or (h, w, 3) uint8 array, or a list of them.
+            images: path, http(s) address, encoded bytes, binary file, Pillow image, (h, w, 3) uint8 array, torch
+                tensor (3, h, w) of uint8 or 0..1; or a list or generator of them.
             top_k: the most triplets of an image.
             threshold: least probability of the interaction, 0..1; by default the detector's own.
             zero_shot_top_k: K of the training-free enhancement (paper: 10); None for none.
@@ -104,25 +119,29 @@ class ImageDetector(ABC):
         Raises:
             HoiError: if a file is no readable image.
         """
-        one = not isinstance(images, (list, tuple))
-        given = [images] if one else images
         options: dict[str, Any] = {
             "top_k": top_k,
             "threshold": self.default_threshold if threshold is None else threshold,
             "zero_shot_top_k": zero_shot_top_k,
             "nms": nms,
         }
-        results: dict[int, Detections] = {}
-        at_once = BATCHES_TO_CHOOSE_FROM * self.batch_size  # a long list is not in memory as a whole
-        for start in range(0, len(given), at_once):
-            prepared = (
-                (i, self._prepare(as_upright(given[i]))) for i in range(start, min(start + at_once, len(given)))
-            )
+        if isinstance(images, Iterator) and not hasattr(images, "read"):  # files give their lines
+            return self._one_by_one(images, options)
+        if isinstance(images, (list, tuple)):
+            return list(self._one_by_one(images, options))
+        return next(self._one_by_one([images], options))
+
+    def _one_by_one(self, images: Iterable[ImageLike], options: dict[str, Any]) -> Iterator[Detections]:
+        """Detections in order; a long list is not in memory as a whole."""
+        coming = iter(images)
+        while given := list(islice(coming, BATCHES_TO_CHOOSE_FROM * self.batch_size)):
+            results: dict[int, Detections] = {}
+            prepared = ((i, self._prepare(open_image(image))) for i, image in enumerate(given))
             for batch in equal_size_batches(prepared, lambda item: item[1].views[0].shape, self.batch_size):
                 found = self._detect_batch([image for _, image in batch], **options)
                 results |= zip((i for i, _ in batch), found, strict=True)
-        found = [results[i] for i in range(len(given))]
-        return found[0] if one else found
+            for i, image in enumerate(given):
+                yield replace(results[i], source=None if hasattr(image, "read") else image)  # a file was read up
 
     def detect_files(
         self,
@@ -134,12 +153,12 @@ class ImageDetector(ABC):
         threshold: float | None = None,
         zero_shot_top_k: int | None = None,
         nms: bool = True,
-    ) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+    ) -> Iterator[tuple[Path | str, Image.Image | None, Detections | HoiError]]:
         """Go through files; the next ones are read while the model works, a few at a time.
 
         Args:
-            paths: image files, see :func:`hoiclip.images.find_images`; taken one by one, so there may
-                be any number.
+            paths: image files, see :func:`hoiclip.images.find_images`, or http(s) addresses; taken one by one, so
+                there may be any number.
             keep_images: hand out the decoded images too.
             draft: decode JPEGs of more than twice the detector's size at reduced scale.  Faster;
                 scores move a little, and the images are not handed out.
@@ -171,12 +190,3 @@ class ImageDetector(ABC):
                 "this detector was made before the process was forked: make one in each process, or start them with "
                 'multiprocessing.get_context("spawn")'
             )
-
-
-def as_upright(image: ImageLike) -> Image.Image:
-    """Any image that a detector takes, as upright RGB.
-
-    Raises:
-        HoiError: if a file is no readable image.
-    """
-    return load_image(image) if isinstance(image, (str, Path)) else to_rgb(as_image(image))

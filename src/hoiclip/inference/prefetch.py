@@ -23,7 +23,8 @@ from PIL import Image
 from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.images import declared_pixels, load_image, load_reduced
+from hoiclip.image_inputs import is_address, open_image
+from hoiclip.images import declared_pixels, load_reduced
 from hoiclip.processing import HoiClipProcessor
 
 # So many batches are looked through for images of equal size.
@@ -50,22 +51,22 @@ class PreparedImage:
 
 
 def prepare(
-    path: Path, processor: HoiClipProcessor, *, keep_image: bool = True, draft: bool = False
+    path: Path | str, processor: HoiClipProcessor, *, keep_image: bool = True, draft: bool = False
 ) -> PreparedImage | HoiError:
     """Read one file and make both views from one decoding; or return what is wrong with it.
 
     Args:
-        path: the file.
+        path: the file, or its http(s) address.
         processor: knows the sizes.
         keep_image: hand the decoded image on.
         draft: decode large JPEGs at reduced scale, see :func:`~hoiclip.images.load_reduced`; the
             image is not kept then.
     """
     try:
-        if draft:
+        if draft and not is_address(path):
             image, size = load_reduced(path, processor.shortest_edge, processor.longest_edge)
         else:
-            image = load_image(path)
+            image = open_image(path)
             size = (image.height, image.width)
     except HoiError as error:
         return error
@@ -76,7 +77,7 @@ def prepare(
 class Pending:
     """An image of the stream: being read, ready, or done."""
 
-    path: Path
+    path: Path | str
     pixels: int
     reading: Future[PreparedImage | HoiError]
     ready: PreparedImage | None = None
@@ -101,13 +102,13 @@ class Pending:
 
 def detect_stream(
     paths: Iterable[str | Path],
-    read: Callable[[Path], PreparedImage | HoiError],
+    read: Callable[[Path | str], PreparedImage | HoiError],
     detect: Callable[[Sequence[PreparedImage]], list[Detections]],
     *,
     batch_size: int = 1,
     readers: int = 2,
-    pixels: Callable[[Path], int] = declared_pixels,
-) -> Iterator[tuple[Path, Image.Image | None, Detections | HoiError]]:
+    pixels: Callable[[Path | str], int] = declared_pixels,
+) -> Iterator[tuple[Path | str, Image.Image | None, Detections | HoiError]]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
 
     So few, that together they have no more than :data:`MOST_PIXELS`, unless a single one has.
@@ -125,9 +126,10 @@ def detect_stream(
         None and what is wrong with the file.
     """
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
-    coming = ((path, pixels(path)) for path in map(Path, paths))
+    named: Iterator[Path | str] = (path if is_address(path) else Path(path) for path in paths)
+    coming = ((path, 0 if is_address(path) else pixels(path)) for path in named)
     line: deque[Pending] = deque()
-    held_back: tuple[Path, int] | None = None
+    held_back: tuple[Path | str, int] | None = None
     pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
     try:
         while True:

@@ -44,7 +44,7 @@ class TextEmbedder:
         """The tokenizer saved in a model folder or under its hub id, or ``fallback`` where there is none."""
         if is_hub_id(source):  # looked for when it is needed
             return cls(source, fallback)
-        has_own = any((Path(source) / name).exists() for name in ("tokenizer.json", "merges.txt"))
+        has_own = any(os.path.exists(Path(source) / name) for name in ("tokenizer.json", "merges.txt"))
         return cls(source if has_own else fallback)
 
     @property
@@ -132,7 +132,7 @@ class TextEmbedder:
         """Write the tokenizer's files, if it has been loaded."""
         if not isinstance(self._tokenizer, (str, Path)):
             self._tokenizer.save_pretrained(folder)
-        elif Path(self._tokenizer).is_dir() and Path(self._tokenizer).resolve() != Path(folder).resolve():
+        elif os.path.isdir(self._tokenizer) and Path(self._tokenizer).resolve() != Path(folder).resolve():
             self.tokenizer.save_pretrained(folder)
 
 
@@ -174,7 +174,7 @@ def _has_tokenizer(source: str) -> bool:
     """Whether a folder or hub id holds the files of a tokenizer."""
     if not is_hub_id(source):
         folder = Path(source)
-        return any(all((folder / name).is_file() for name in names) for names in TOKENIZER_FORMS)
+        return any(all(os.path.isfile(folder / name) for name in names) for names in TOKENIZER_FORMS)
     if prepare(source, TOKENIZER_FILES) is not None:
         return False
     quiet: Any = dict.fromkeys([f"_raise_exceptions_for_{what}" for what in QUIET], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,7 +154,7 @@ class RunCallback(TrainerCallback):
 
 def read_log(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     """Read the lines of a ``log.jsonl`` and their records; a line cut off by a crash is left out."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         return []
     records = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():

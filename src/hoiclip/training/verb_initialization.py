@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ def start_verbs(experiment: Experiment, data: RunData, model: HoiClipModel, out:
         describe_verbs(model)
     elif options.method in ("arithmetic", "average"):
         path = Path(options.file) if options.file else out / VERB_FILE
-        if not path.is_file():
+        if not os.path.isfile(path):
             if options.file:
                 raise HoiError(f"{path}: no such file; make it with `hoiclip verbs`")
             make_verbs(experiment, data, model.clip, path)

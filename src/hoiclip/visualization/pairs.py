@@ -16,11 +16,12 @@ Colour = tuple[int, int, int]
 
 
 class DrawnPair(NamedTuple):
-    """One person and one object (None where there is none), xyxy pixels, and the labels beside them."""
+    """One person and one object (None where there is none), xyxy pixels, the labels beside the person, the object's."""
 
     human: Box
     object: Box | None
     labels: list[str]
+    name: str = ""
 
 
 def pair_colours(count: int) -> list[Colour]:
@@ -29,23 +30,36 @@ def pair_colours(count: int) -> list[Colour]:
     return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(h, 0.85, 0.95)) for h in hues]  # type: ignore[misc]
 
 
-def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence[Colour] | None = None) -> Image.Image:
-    """Draw boxes and links first, then labels above everything, none over another where there is room."""
+def draw_pairs(
+    image: Image.Image,
+    pairs: Sequence[DrawnPair],
+    colours: Sequence[Colour] | None = None,
+    line_width: int | None = None,
+) -> Image.Image:
+    """Draw boxes and links first, then labels above everything, none over another where there is room.
+
+    Args:
+        image: the image; the drawing is a copy.
+        pairs: boxes xyxy in its pixels.
+        colours: of each pair; by default all different.
+        line_width: of boxes in pixels of the drawing; by default what suits its size.
+    """
     factor = enlargement(image.size)
     canvas = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     unit = max(1, round(min(canvas.size) / 260))
+    line = line_width or 2 * unit
     font = ImageFont.load_default(size=max(10, round(min(canvas.size) / 36)))
     colours = colours or pair_colours(len(pairs))
     for pair, colour in zip(pairs, colours, strict=True):
         human = _inside(pair.human, image.size, factor)
-        draw.rectangle(human, outline=colour, width=2 * unit)
+        draw.rectangle(human, outline=colour, width=line)
         if pair.object is not None:
             obj = _inside(pair.object, image.size, factor)
-            _dashed(draw, obj, colour, 2 * unit)
+            _dashed(draw, obj, colour, line)
             ends = [_centre(human), _centre(obj)]
-            draw.line(ends, fill="white", width=2 * unit + 2)
-            draw.line(ends, fill=colour, width=2 * unit)
+            draw.line(ends, fill="white", width=line + 2)
+            draw.line(ends, fill=colour, width=line)
             for x, y in ends:
                 r = 3 * unit
                 draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="white", width=unit)
@@ -53,6 +67,11 @@ def draw_pairs(image: Image.Image, pairs: Sequence[DrawnPair], colours: Sequence
     for pair, colour in zip(pairs, colours, strict=True):
         if pair.labels:
             _label(draw, "\n".join(pair.labels), _inside(pair.human, image.size, factor), colour, font, unit, taken)
+    named: set[tuple[Box, str]] = set()
+    for pair, colour in zip(pairs, colours, strict=True):
+        if pair.object is not None and pair.name and (pair.object, pair.name) not in named:
+            named.add((pair.object, pair.name))
+            _label(draw, pair.name, _inside(pair.object, image.size, factor), colour, font, unit, taken)
     return canvas
 
 

@@ -16,7 +16,7 @@ from hoiclip.checkpoints.initialise import load_clip
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
-from hoiclip.images import load_image
+from hoiclip.image_inputs import open_image
 from hoiclip.inference.detector import PLAYGROUND
 from hoiclip.inference.image_detector import ImageDetector
 from hoiclip.inference.prefetch import PreparedImage
@@ -134,16 +134,27 @@ class TrainingFreeDetector(ImageDetector):
         self._vocabulary = asked
         return self
 
+    def set_size(self, shorter: int) -> TrainingFreeDetector:
+        """Resize images for the object detector.
+
+        Raises:
+            HoiError: if the detector takes no other size than its own, or outside 32..4096 pixels.
+        """
+        if not 32 <= shorter <= 4096:
+            raise HoiError(f"size {shorter}: is no size for a detector; give 32 to 4096 pixels")
+        self.find.set_size(shorter)
+        return self
+
     def _prepare(self, image: Image.Image) -> PreparedImage:
         inputs = self.find.inputs(image)
         first = inputs.pop("pixel_values")
         return PreparedImage((first, *inputs.values()), (image.height, image.width), image, tuple(inputs))
 
-    def _read(self, path: Path, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
+    def _read(self, path: Path | str, *, keep_image: bool, draft: bool) -> PreparedImage | HoiError:
         if draft:
             return HoiError("training-free looks at crops of whole images: leave --draft out")
         try:
-            return self._prepare(load_image(path))
+            return self._prepare(open_image(path))
         except HoiError as error:
             return error
 

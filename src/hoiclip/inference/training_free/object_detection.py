@@ -27,6 +27,7 @@ PERSON = -1  # object id of people where the vocabulary has no such object
 PEOPLE = frozenset(["person", "man", "woman", "boy", "girl", "child", "baby"])  # classes that are people
 LEAST_SCORE = 0.1  # of a box
 SAME_BOX = 0.7  # IoU above which the weaker of two boxes of one class goes
+COUNTERS = ("num_batches_tracked", "position_ids")  # that old files lack and nothing depends on
 NO_TIMM = "no_timm"  # revision of facebook/detr-*: the same weights, in a form that needs no timm
 
 
@@ -52,6 +53,9 @@ class ObjectDetector(Protocol):
 
     def set_vocabulary(self, vocabulary: HoiVocabulary) -> list[str]:
         """Look for these objects from now on; returns those that it has no class for."""
+
+    def set_size(self, shorter: int) -> None:
+        """Resize images to so many pixels on the shorter side; HoiError if it takes its own size only."""
 
     def inputs(self, image: Image.Image) -> dict[str, Tensor]:
         """One image, ready for the network."""
@@ -116,6 +120,9 @@ class ClassDetector:
         found = set(self.object_of.values())
         return [name for i, name in enumerate(vocabulary.objects) if i not in found and name != NOTHING]
 
+    def set_size(self, shorter: int) -> None:
+        resize(self.processor, shorter)
+
     def inputs(self, image: Image.Image) -> dict[str, Tensor]:
         return dict(self.processor(images=image, return_tensors="pt"))
 
@@ -148,6 +155,9 @@ class OwlDetector:
         sentences = [f"a photo of {name}" for name, _ in self.asked]
         self.text = dict(self.processor(text=[sentences], return_tensors="pt"))  # (Q, tokens)
         return []
+
+    def set_size(self, shorter: int) -> None:
+        resize(self.processor.image_processor, shorter)
 
     def inputs(self, image: Image.Image) -> dict[str, Tensor]:
         return {"pixel_values": self.processor(images=image, return_tensors="pt")["pixel_values"]}
@@ -195,6 +205,9 @@ class GroundingDetector:
         self.words = words / words.sum(1, keepdim=True)
         return []
 
+    def set_size(self, shorter: int) -> None:
+        resize(self.processor.image_processor, shorter)
+
     def inputs(self, image: Image.Image) -> dict[str, Tensor]:
         return dict(self.processor.image_processor(images=image, return_tensors="pt"))
 
@@ -213,6 +226,21 @@ class GroundingDetector:
             corners = torch.cat([centre - half, centre + half], 1) * torch.tensor([size[1], size[0]] * 2)
             results.append(found_words(corners.numpy(), which[keep].numpy(), best[keep].numpy(), self.asked, size))
         return results
+
+
+def resize(processor: Any, shorter: int) -> None:
+    """Have an image processor of transformers resize the shorter side to so many pixels.
+
+    Raises:
+        HoiError: if it stretches every image to one size, which its network is made for.
+    """
+    size = dict(processor.size)
+    if "shortest_edge" not in size:
+        raise HoiError(f"--size {shorter}: this object detector takes images of its own size only; leave it out")
+    longest = size.get("longest_edge")
+    if longest is not None:
+        size["longest_edge"] = round(longest * shorter / size["shortest_edge"])
+    processor.size = type(processor.size)(**{**size, "shortest_edge": shorter})
 
 
 def asked_objects(vocabulary: HoiVocabulary) -> list[tuple[str, int]]:
@@ -247,9 +275,10 @@ def tell_unknown(source: str | Path, unknown: Sequence[str]) -> None:
 def _whole_model(kind: Any, source: str | Path, **options: Any) -> Any:
     """A model with all its weights; transformers would make up what a file lacks."""
     model, found = kind.from_pretrained(source, trust_remote_code=False, output_loading_info=True, **options)
-    if found["missing_keys"] or found["mismatched_keys"]:
-        lacks = ", ".join(sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))[:3])
-        raise HoiError(f"{source}: does not hold all of its weights ({lacks}, ...); download it again")
+    lost = [str(name) for name in (*found["missing_keys"], *found["mismatched_keys"])]
+    lost = sorted(name for name in lost if not name.endswith(COUNTERS))
+    if lost:
+        raise HoiError(f"{source}: does not hold all of its weights ({', '.join(lost[:3])}, ...); download it again")
     return model
 
 
