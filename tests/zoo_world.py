@@ -67,8 +67,12 @@ def load_tiny_detr(source: Path, weights: str | None = None) -> Any:
 
 
 def use(table: Path, patch: pytest.MonkeyPatch) -> None:
+    from hoiclip import checkpoints
     from hoiclip.models import configuration
 
+    # the package keeps what it has given out: the real ones, before they are replaced where they are made
+    assert checkpoints.convert_hoiclip is not convert_tiny
+    assert checkpoints.load_detr is not load_tiny_detr
     patch.setattr("hoiclip.model_zoo.TABLE", table)
     patch.setattr("hoiclip.checkpoints.convert.convert_hoiclip", convert_tiny)
     patch.setitem(configuration.RESNETS, "resnet-tiny", [1, 1, 1, 1])

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from drive_server import ACCESS, CONFIRM, ODD, QUOTA, Drive, serving
@@ -141,6 +142,6 @@ def test_without_a_network_it_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(HoiError, match=rf"{PAGE}: the download was cut off \(127\.0\.0\.1 cannot be reached"):
         fetch(tmp_path)
     monkeypatch.setattr("hoiclip.data.download.PATIENCE", 0.1)
-    monkeypatch.setattr("socket.create_connection", lambda *_, **__: __import__("time").sleep(30))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: Event().wait())
     with pytest.raises(HoiError, match="cannot be reached: no answer"):
         fetch(tmp_path)

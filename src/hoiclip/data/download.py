@@ -115,8 +115,8 @@ def _refuse_unreachable(url: str) -> None:
         try:
             socket.create_connection(place, timeout=PATIENCE).close()
             failed.clear()
-        except OSError as error:
-            failed[0] = error.strerror or first_line(error)
+        except (OSError, ValueError) as error:  # a name that is none
+            failed[0] = getattr(error, "strerror", None) or first_line(error)
 
     question = threading.Thread(target=knock, daemon=True)
     question.start()
