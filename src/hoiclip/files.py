@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import zlib
@@ -218,6 +219,42 @@ def sole_writer(folder: str | Path) -> Iterator[None]:
     except OSError:
         pass  # a file system without locks
     try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def one_at_a_time(lock: str | Path, waiting: str) -> Iterator[None]:
+    """Let one process at a time into the block; the others say ``waiting`` on stderr, once, and wait.
+
+    The lock lies where the work is done, so that processes with other temporary folders and, where the
+    file system can do it, other machines wait too.  The system lets go of it however a process ends.
+
+    Args:
+        lock: file to lock, made if it does not exist; it stays.
+        waiting: what to tell.
+
+    Raises:
+        HoiError: if it cannot be written.
+    """
+    if fcntl is None:  # one command at a time, please
+        yield
+        return
+    lock = Path(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise HoiError(f"{lock}: cannot be written ({error.strerror or error}); choose another folder") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"hoiclip: {waiting}", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hoiclip.cli.arguments import (
     BAD_INPUT,
     backend_arguments,
+    fetch_named_model,
     model_argument,
     positive_int,
     probability,
@@ -220,6 +221,7 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     )
 
     quiet_libraries()
+    fetch_named_model(args)
     at_hub = {"revision": args.revision, "token": args.token}
     detector = load(
         args.model,
