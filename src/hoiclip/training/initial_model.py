@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hoiclip.checkpoints.folders import load_model
+from hoiclip import published
+from hoiclip.checkpoints.folders import find_folder, load_model
 from hoiclip.checkpoints.initialise import initialise_from
 from hoiclip.errors import HoiError
 from hoiclip.experiments.data import RunData, part_source
 from hoiclip.experiments.options import Experiment, ModelOptions
 from hoiclip.models.modeling import HoiClipModel
+from hoiclip.processing import HoiClipProcessor
 from hoiclip.training.verb_initialization import start_verbs
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -28,7 +30,7 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
     """
     options = experiment.model
     if options.start is not None:
-        model = load_model(options.start, dropout=options.dropout)
+        model = load_model(part_source(options.start, "model"), dropout=options.dropout)
         if model.vocabulary is None or model.vocabulary.to_dict() != data.vocabulary.to_dict():
             model.set_vocabulary(data.vocabulary)
         return model
@@ -45,6 +47,39 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
         if options.published and data.vocabulary.name == "vcoco":
             model.verbs.verb_to_interaction.copy_(_by_object_index(data.vocabulary))
     return model
+
+
+def settled_by_start(experiment: Experiment) -> Experiment:
+    """The experiment with the image sizes that it leaves to the model it starts from.
+
+    Where ``data.shorter`` is null, sizes of the augmentation that stand at their defaults, which are meant for the
+    published 800 pixels, shrink or grow along.
+
+    Raises:
+        HoiError: ``model.start`` is missing where it is needed, or is no model folder.
+    """
+    start, data = experiment.model.start, experiment.data
+    if start is not None and not start:
+        raise HoiError("model.start is missing: give the folder of a trained model, --model.start MODEL")
+    null = [name for name in ("shorter", "longest") if getattr(data, name) is None]
+    if start is None and (null or experiment.model.dropout is None):
+        name = f"data.{null[0]}" if null else "model.dropout"
+        raise HoiError(f"{name} is null, which takes it from a model to start from: give a value or --model.start")
+    if start is None or not null:
+        return experiment
+    size = HoiClipProcessor.from_pretrained(find_folder(part_source(start, "model")))
+    changes: dict[str, Any] = {"longest": data.longest or size.longest_edge}
+    if data.shorter is None:
+        changes["shorter"] = size.shortest_edge
+        scale = size.shortest_edge / published.SHORTEST_EDGE
+        for name, usual in (
+            ("scales", published.SCALES),
+            ("crop_scales", published.CROP_SCALES),
+            ("crop_range", published.CROP_RANGE),
+        ):
+            if getattr(data, name) == list(usual):
+                changes[name] = [max(1, round(side * scale)) for side in usual]
+    return replace(experiment, data=replace(data, **changes))
 
 
 def _model_changes(options: ModelOptions) -> dict[str, Any]:
