@@ -297,7 +297,7 @@ def _write(
         raise HoiError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from error
     notes = findings.sentences() + _balance(train, test, words)
     counted = (sum(len(image.boxes) for image in images), sum(len(image.pairs) for image in images))
-    return ImportReport(out, len(train), len(test), *counted, words, [note for note in notes if note[:2] != "0 "])
+    return ImportReport(out, len(train), len(test), *counted, words, notes)
 
 
 def _without_numbers(words: HoiVocabulary) -> HoiVocabulary:

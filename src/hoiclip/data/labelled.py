@@ -78,7 +78,7 @@ class Findings:
 
     def sentences(self) -> list[str]:
         """The unusual, for people."""
-        return [f"{count:,} {what}" for what, count in self.unusual.items()]
+        return [f"{count:,} {what}" for what, count in self.unusual.items() if count]
 
 
 class ImageReader:
