@@ -1,0 +1,66 @@
+"""``finetune``: a trained model taken on to one's own images, at the sizes it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from training_world import write_custom
+
+import hoiclip
+from hoiclip import published
+from hoiclip.cli import main
+from hoiclip.errors import HoiError
+from hoiclip.experiments import load_experiment
+from hoiclip.training.initial_model import settled_by_start
+from hoiclip.training.run import train
+
+
+def test_a_start_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "finetune", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "model.start is missing: give the folder of a trained model, --model.start MODEL" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes_are_those_of_the_start_and_augmentation_scales_along() -> None:
+    data = settled_by_start(load_experiment("finetune", ["--model.start=playground"])).data
+    assert (data.shorter, data.longest) == (128, 128)
+    assert (data.scales[0], data.scales[-1], data.crop_scales, data.crop_range) == (77, 128, [64, 80, 96], [61, 96])
+
+
+def test_sizes_that_are_given_stay() -> None:
+    options = ["--model.start=playground", "--data.longest=200", "--data.scales=[100]"]
+    data = settled_by_start(load_experiment("finetune", options)).data
+    assert (data.shorter, data.longest, data.scales, data.crop_scales) == (128, 200, [100], [64, 80, 96])
+    data = settled_by_start(load_experiment("finetune", [*options, "--data.shorter=100"])).data
+    assert (data.shorter, data.longest, data.scales) == (100, 200, [100])
+    assert data.crop_scales == list(published.CROP_SCALES)
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--data.shorter=null", "data.shorter"), ("--data.longest=null", "data.longest"),
+     ("--model.dropout=null", "model.dropout")],
+)  # fmt: skip
+def test_null_without_a_start_is_told(option: str, name: str) -> None:
+    with pytest.raises(HoiError, match=rf"{name} is null, which takes it from a model to start from"):
+        settled_by_start(load_experiment("custom", [option]))
+
+
+def test_a_run_keeps_what_the_start_was_and_says_all_it_took(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "model.start": "playground", "data.root": write_custom(tmp_path / "mine"), "out": tmp_path / "run",
+        "train.max_steps": 1, "train.batch_size": 2, "train.cpu": True, "train.progress": False, "data.workers": 0,
+        "evaluation.every": 0, "train.checkpoint_every": 0,
+    }  # fmt: skip
+    out = train("finetune", [f"--{name}={value}" for name, value in options.items()])
+    detector = hoiclip.load(out, device="cpu")
+    assert (detector.processor.shortest_edge, detector.processor.longest_edge) == (128, 128)
+    assert detector.model is not None
+    assert detector.model.vocabulary is not None
+    assert detector.model.vocabulary.verbs == ("ride", "hold", "feed")
+    assert detector.model.config.detector.dropout == 0  # as the shipped model was trained
+    written = yaml.safe_load((out / "config.yaml").read_text())
+    assert (written["data"]["shorter"], written["model"]["start"]) == (128, "playground")
