@@ -24,19 +24,19 @@ def test_a_start_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "run").exists()
 
 
-def test_sizes_are_those_of_the_start_and_augmentation_scales_along() -> None:
+def test_sizes_are_those_of_the_start_and_what_is_learned_at_is_near_it() -> None:
     data = settled_by_start(load_experiment("finetune", ["--model.start=playground"])).data
     assert (data.shorter, data.longest) == (128, 128)
-    assert (data.scales[0], data.scales[-1], data.crop_scales, data.crop_range) == (77, 128, [64, 80, 96], [61, 96])
+    assert (data.scales, data.crop) == ([112, 120, 128], 0)
 
 
 def test_sizes_that_are_given_stay() -> None:
     options = ["--model.start=playground", "--data.longest=200", "--data.scales=[100]"]
     data = settled_by_start(load_experiment("finetune", options)).data
-    assert (data.shorter, data.longest, data.scales, data.crop_scales) == (128, 200, [100], [64, 80, 96])
-    data = settled_by_start(load_experiment("finetune", [*options, "--data.shorter=100"])).data
-    assert (data.shorter, data.longest, data.scales) == (100, 200, [100])
-    assert data.crop_scales == list(published.CROP_SCALES)
+    assert (data.shorter, data.longest, data.scales) == (128, 200, [100])
+    options = ["--model.start=playground", "--data.shorter=100"]
+    data = settled_by_start(load_experiment("finetune", options)).data
+    assert (data.shorter, data.longest, data.scales) == (100, 128, list(published.SCALES))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from hoiclip.processing import HoiClipProcessor
 from hoiclip.training.verb_initialization import start_verbs
 from hoiclip.vocabulary import HoiVocabulary
 
+NEARBY = (0.875, 0.9375, 1.0)  # sizes to learn at, as shares of the start's
+
 
 def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipModel:
     """Put DETR and CLIP together, verb classifier included.
@@ -52,8 +54,8 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
 def settled_by_start(experiment: Experiment) -> Experiment:
     """The experiment with the image sizes that it leaves to the model it starts from.
 
-    Where ``data.shorter`` is null, sizes of the augmentation that stand at their defaults, which are meant for the
-    published 800 pixels, shrink or grow along.
+    Where ``data.shorter`` is null, sizes to learn at that stand at their defaults, which are meant for the published
+    800 pixels, become that size and a little less: a short training has no time to learn others.
 
     Raises:
         HoiError: ``model.start`` is missing where it is needed, or is no model folder.
@@ -71,14 +73,8 @@ def settled_by_start(experiment: Experiment) -> Experiment:
     changes: dict[str, Any] = {"longest": data.longest or size.longest_edge}
     if data.shorter is None:
         changes["shorter"] = size.shortest_edge
-        scale = size.shortest_edge / published.SHORTEST_EDGE
-        for name, usual in (
-            ("scales", published.SCALES),
-            ("crop_scales", published.CROP_SCALES),
-            ("crop_range", published.CROP_RANGE),
-        ):
-            if getattr(data, name) == list(usual):
-                changes[name] = [max(1, round(side * scale)) for side in usual]
+        if data.scales == list(published.SCALES):
+            changes["scales"] = [round(size.shortest_edge * share) for share in NEARBY]
     return replace(experiment, data=replace(data, **changes))
 
 
