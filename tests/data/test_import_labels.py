@@ -98,8 +98,8 @@ def test_label_studio_what_cannot_be_meant_is_told_by_task(tmp_path: Path, resul
     ("boxes", "words"),
     [
         (cvat_box("w") + cvat_box("b", person="2"), "names a box '2' that is not there"),
-        (cvat_box("w") + cvat_box("b", verb="__undefined__"), "box '#2' has no attribute 'verb'"),
-        (cvat_box("w") + cvat_box("b", person=""), "box '#2' has no attribute 'person'"),
+        (cvat_box("w") + cvat_box("b", verb="__undefined__"), "box 'number 2' has no attribute 'verb'"),
+        (cvat_box("w") + cvat_box("b", person=""), "box 'number 2' has no attribute 'person'"),
         (cvat_box("w") + cvat_box("w") + cvat_box("b"), "two boxes are called '1'"),
         (cvat_box("w") + cvat_box("b", (16, 50, 203, 96)), "leaves the image of 200 x 100 pixels"),
         (cvat_box("w") + cvat_box("b", (16, 50, 16, 96)), "it has no area"),
@@ -235,6 +235,13 @@ def test_cvat_says_several_verbs_and_several_people(tmp_path: Path) -> None:
     names = [report.vocabulary.interaction_name(k) for k in image.hoi_ids]
     found = sorted(zip(image.pairs.tolist(), names, strict=True))
     assert found == [([0, 2], "hold bicycle"), ([0, 2], "ride bicycle"), ([1, 2], "push bicycle")]
+
+
+def test_cvat_says_what_two_people_do_with_each_other(tmp_path: Path) -> None:
+    other = cvat_box("w", (100, 10, 140, 90), person="1", verb="hug").replace('"id">1<', '"id">2<')
+    imported(tmp_path, "cvat", cvat(cvat_box("w") + other))
+    (image,) = load_custom(tmp_path / "mine")
+    assert image.pairs.tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("address", ["/data/local-files/?d=set%2Fa.png", "https://host/x/a.png?token=1", "a.png"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from hoiclip.errors import HoiError
 from hoiclip.experiments import load_experiment
 from hoiclip.training.initial_model import settled_by_start
 from hoiclip.training.run import train
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "own_data.py"
 
 
 def test_a_start_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +69,19 @@ def test_a_run_keeps_what_the_start_was_and_says_all_it_took(tmp_path: Path) -> 
     assert detector.model.config.detector.dropout == 0  # as the shipped model was trained
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert (written["data"]["shorter"], written["model"]["start"]) == (128, "playground")
+
+
+@pytest.mark.slow
+def test_forty_labelled_scenes_of_another_camera_make_the_model_better_on_others(tmp_path: Path) -> None:
+    """The whole way by its commands: export, import, check, evaluate, finetune, evaluate."""
+    command = [sys.executable, str(BENCHMARK), "--out", str(tmp_path / "all"), "--train.cpu", "--train.progress=false"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "32 images to learn from, 8 to test on" in done.stdout
+    assert done.stdout.count("no defects") == 2
+    before, after = (
+        float(re.search(rf"^\| {when} \|.*\| ([\d.]+) % \|$", done.stdout, re.MULTILINE).group(1))
+        for when in ("before", "after")
+    )
+    assert before < 20  # 12 where it was measured
+    assert after > before + 6  # 15 more where it was measured; nothing learned gives nothing more

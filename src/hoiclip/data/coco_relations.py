@@ -66,9 +66,9 @@ def read_coco_relations(path: str | Path, findings: Findings) -> list[LabelledIm
 def _add_image(entry: dict[str, Any], position: int, readers: dict[Any, Any], findings: Findings) -> None:
     number, name = entry.get("id"), entry.get("file_name")
     where = f"image {number if is_int(number) else f'at {position}'} ({name})"
-    if not is_int(number) or not isinstance(name, str) or not name or number in readers:
-        twice = number in readers
-        fault = "its id is that of another image" if twice else "needs a whole number 'id' and a 'file_name'"
+    known = is_int(number) and number in readers
+    if not is_int(number) or not isinstance(name, str) or not name or known:
+        fault = "its id is that of another image" if known else "needs a whole number 'id' and a 'file_name'"
         findings.impossible.append(f"{where}: {fault}")
         return
     size = read_size(entry.get("height"), entry.get("width"))

@@ -65,7 +65,7 @@ def _read_image(image: ElementTree.Element, findings: Findings) -> LabelledImage
             continue
         attributes = {a.get("name", "").strip().lower(): (a.text or "").strip() for a in shape.iter("attribute")}
         filled = {key: value for key, value in attributes.items() if value not in EMPTY}
-        key = f"#{position + 1}"
+        key = f"number {position + 1}"  # nobody calls a person so
         box = _box(shape, reader, key)
         if box is None:
             continue
