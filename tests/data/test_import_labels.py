@@ -330,7 +330,7 @@ def test_detections_in_cocos_form_come_in_as_labels(tmp_path: Path) -> None:
     words = HoiVocabulary.from_words("ride bicycle, hold umbrella")
     words = HoiVocabulary.from_dict({**words.to_dict(), "objects": ["bicycle", "umbrella", "person"],
                                      "articles": ["a", "an", "a"]})  # fmt: skip
-    boxes = [np.array([BOXES[key][1] for key in keys]) for keys in ("ww", "bu")]
+    boxes = [np.array([BOXES[key][1] for key in keys]) for keys in (("w", "w"), ("b", "u"))]
     ids, scores = np.arange(2), np.array([0.9, 0.8])
     found = Detections(*boxes, ids, words.verb_ids, ids, scores, words, image_size=(100, 200))
     image = {"id": 5, "file_name": "a.png", "height": 100, "width": 200}
