@@ -41,7 +41,7 @@ def dusk(image: Image.Image, seed: int) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
-def write_folder(folder: Path, seed: int, length: int) -> None:
+def write_folder(folder: Path, seed: int, length: int, *, plain: bool) -> None:
     """A custom folder of scenes in which only the newcomer's words are labelled."""
     (folder / "images").mkdir(parents=True)
     (folder / "vocabulary.yaml").write_text(WORDS)
@@ -54,7 +54,8 @@ def write_folder(folder: Path, seed: int, length: int) -> None:
     )
     annotations = []
     for i, (image, found) in enumerate(scenes):
-        dusk(image, seed * 10_000 + i).save(folder / "images" / found.file_name)
+        image = image if plain else dusk(image, seed * 10_000 + i)
+        image.save(folder / "images" / found.file_name)
         annotations.append(_in_own_words(found, own, world))
     save_hoia(annotations, folder / "annotations.json", own)
 
@@ -91,10 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="new folder for all of it (default: a temporary one)")
     parser.add_argument("--seed", type=int, default=10, help="of the labelled scenes; the next one's are held out")
+    parser.add_argument("--plain", action="store_true", help="the colours that the model knows, for comparison")
     args, options = parser.parse_known_args()  # further ones are the experiment's, --train.epochs 120
     out, began = args.out or Path(tempfile.mkdtemp()), time.perf_counter()
-    write_folder(out / "drawn", args.seed, LABELLED)
-    write_folder(out / "held-out", args.seed + 1, HELD_OUT)
+    write_folder(out / "drawn", args.seed, LABELLED, plain=args.plain)
+    write_folder(out / "held-out", args.seed + 1, HELD_OUT, plain=args.plain)
     run("data", "export", out / "drawn", "--to", "label-studio", "--out", out / "export.json")
     photos, mine, model = out / "drawn" / "images", out / "mine", out / "model"
     run("data", "import", out / "export.json", "--from", "label-studio", "--images", photos, "--out", mine)
