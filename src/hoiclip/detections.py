@@ -318,7 +318,7 @@ def draw_triplets(
 ) -> Image.Image:
     """Draw on a copy, one colour a person: both boxes, a link, the object's name and the best interactions.
 
-    Near copies of a person, and of an object of one person, are drawn once.  Small images come back enlarged by a
+    Near copies of a person, and of an object, are drawn once.  Small images come back enlarged by a
     whole number, so that the labels can be read.
 
     Args:
@@ -329,7 +329,7 @@ def draw_triplets(
     """
     shown = detections.most_probable(len(detections))
     people = _first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
-    things = _first_alike(shown.object_boxes, shown.object_ids * len(shown) + people)
+    things = _first_alike(shown.object_boxes, shown.object_ids)
     colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
     pairs: dict[tuple[int, int], DrawnPair] = {}
     for i, (triplet, score) in enumerate(zip(shown, shown.confidence, strict=True)):

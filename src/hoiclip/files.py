@@ -8,7 +8,9 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ REPLACED = ".replaced-"  # how the name of a folder begins while another takes i
 MOST_TEXT = 200  # times its packed size; indented JSON reaches 40
 SMALL_TEXT = 256 << 20  # bytes that any packed text may have
 WRITING = ".writing-"  # how the name of a training's folder begins until it is complete; training removes leftovers
+_ASKING = threading.Lock()
 UNFINISHED = ".unfinished-"  # how any other file's or folder's temporary name begins
 
 
@@ -55,8 +58,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def _make_readable(path: Path) -> None:
     """Give a file the rights of one that was written in the plain way; temporary ones are private."""
     if path.is_file():
-        umask = os.umask(0)
-        os.umask(umask)
+        with _ASKING:  # it can only be read by setting it, which another thread must not see
+            umask = os.umask(0)
+            os.umask(umask)
         path.chmod(0o666 & ~umask)
 
 
@@ -215,6 +219,42 @@ def sole_writer(folder: str | Path) -> Iterator[None]:
     except OSError:
         pass  # a file system without locks
     try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def one_at_a_time(lock: str | Path, waiting: str) -> Iterator[None]:
+    """Let one process at a time into the block; the others say ``waiting`` on stderr, once, and wait.
+
+    The lock lies where the work is done, so that processes with other temporary folders and, where the
+    file system can do it, other machines wait too.  The system lets go of it however a process ends.
+
+    Args:
+        lock: file to lock, made if it does not exist; it stays.
+        waiting: what to tell.
+
+    Raises:
+        HoiError: if it cannot be written.
+    """
+    if fcntl is None:  # one command at a time, please
+        yield
+        return
+    lock = Path(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise HoiError(f"{lock}: cannot be written ({error.strerror or error}); choose another folder") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"hoiclip: {waiting}", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

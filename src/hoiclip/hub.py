@@ -6,6 +6,7 @@ without an answer what its cache holds is used, and what it does not hold is tol
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -24,7 +25,31 @@ LOADED = ("*.json", "*.safetensors", "merges.txt", "model.xml", "model.bin", "mo
 #: keywords by which transformers' from_pretrained finds files of the hub
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 
+OFFLINE = "HOICLIP_OFFLINE"  # in the environment; --offline sets it
+
 _answers: dict[str, tuple[bool, float]] = {}  # by endpoint: reached, and when
+
+
+# --- may it be asked ---------------------------------------------------------------------------------
+
+
+def offline() -> str | None:
+    """Why nothing may be fetched over the network; None if it may."""
+    for name, told in ((OFFLINE, f"--offline or {OFFLINE} forbids"), ("HF_HUB_OFFLINE", "HF_HUB_OFFLINE forbids")):
+        if os.environ.get(name, "").strip().upper() in ("1", "ON", "YES", "TRUE"):
+            return f"{told} fetching it"
+    return None
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """Ask no network in this block, in this process and in those it starts."""
+    before = os.environ.get(OFFLINE, "")
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        os.environ[OFFLINE] = before  # empty is the same as none
 
 
 # --- is it there -------------------------------------------------------------------------------------
@@ -66,6 +91,11 @@ def _why_unreached() -> str | None:
     """Why the hub is not asked; None if it answers.  Without an answer huggingface_hub does not try either."""
     from huggingface_hub import constants
 
+    if os.environ.get(OFFLINE) and offline() is not None:
+        if not constants.HF_HUB_OFFLINE:
+            constants.HF_HUB_OFFLINE = True
+            _answers[constants.ENDPOINT] = False, -math.inf  # asked as soon as this is over
+        return f"--offline or {OFFLINE} is set"
     if constants.HF_HUB_OFFLINE and constants.ENDPOINT not in _answers:
         return "HF_HUB_OFFLINE is set"
     constants.HF_HUB_OFFLINE = not _reached(constants.ENDPOINT)

@@ -7,7 +7,7 @@ import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeGuard
+from typing import IO, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -15,8 +15,15 @@ from PIL import Image
 from hoiclip.errors import HoiError, first_line
 from hoiclip.images import as_image, decode_image, load_image, to_rgb
 
+
+class Tensor(Protocol):
+    """A torch tensor, for which torch need not be loaded."""
+
+    def detach(self) -> Any: ...
+
+
 #: path, http(s) address, encoded bytes, binary file, Pillow image, (h, w, 3) uint8 array, or a torch tensor (3, h, w)
-ImageLike: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Any"
+ImageLike: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
 MOST_BYTES = 200 << 20  # of an encoded image
 TIMEOUT = 20  # seconds without a byte
 
@@ -56,7 +63,7 @@ def fetch(address: str) -> bytes:
     Raises:
         HoiError: if it cannot be reached, or sends more than :data:`MOST_BYTES`.
     """
-    request = urllib.request.Request(address, headers={"User-Agent": "hoiclip"})  # noqa: S310: http and https alone
+    request = urllib.request.Request(address, headers={"User-Agent": "hoiclip"})  # http and https alone
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return _bounded(answer.read(MOST_BYTES + 1), address)

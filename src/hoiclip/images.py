@@ -147,10 +147,10 @@ def decode_image(content: bytes, name: str) -> Image.Image:
         return to_rgb(image).copy()
 
 
-def declared_pixels(path: str | Path) -> int:
+def declared_pixels(path: str | Path, content: bytes | None = None) -> int:
     """How many pixels an image says it has, from its first bytes alone; 0 where :func:`load_image` would complain."""
     try:
-        with _opened(path) as image:
+        with _opened(path, content) as image:
             return image.width * image.height
     except HoiError:
         return 0
@@ -197,7 +197,8 @@ def _opened(path: str | Path, content: bytes | None = None) -> Iterator[Image.Im
         raise HoiError(f"{path}: may not be read; check its permissions") from None
     except UnidentifiedImageError:
         if Path(path).suffix.lower() in HEIF_SUFFIXES:
-            raise HoiError(f"{path}: is a HEIC image: pip install 'hoiclip[heic]', or convert it to JPEG") from None
+            way = "pillow-heif cannot read it:" if _heif_can_be_read() else "pip install 'hoiclip[heic]', or"
+            raise HoiError(f"{path}: is a HEIC image: {way} convert it to JPEG") from None
         size = len(content) if content is not None else Path(path).stat().st_size
         what = "is empty" if size == 0 else "is no image that can be read"
         raise HoiError(f"{path}: {what}; give a JPEG, PNG, WebP or the like") from None

@@ -419,3 +419,8 @@ def test_prepare_without_anything_says_what_it_needs(tmp_path):
     assert names(tmp_path) == []
     with pytest.raises(HoiError, match="holds no HICO-DET annotations"):
         prepare_hicodet(tmp_path / "root", archive=tar_of(tmp_path / "other.tar.gz", ("cats.txt", b"meow")))
+
+
+def test_a_host_that_can_be_no_name_is_told(tmp_path):
+    with pytest.raises(HoiError, match=r"cannot be reached|cannot be downloaded"):
+        download(f"http://{'a' * 70}.invalid./x.tar", tmp_path, progress=False)

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import normalize
 from transformers import CLIPModel, DetrConfig
 from transformers.initialization import no_init_weights
 
+from hoiclip import published
 from hoiclip.checkpoints.architecture import detector_changes
 from hoiclip.checkpoints.initialise import load_clip
 from hoiclip.checkpoints.key_mapping import (
@@ -134,6 +136,7 @@ def _gen_vlkt(
     config = HoiClipConfig(
         variant="gen-vlkt",
         detector=detector,
+        interaction_layers=detector.decoder_layers,
         clip=clip_model.config if clip_model else clip_config(),
         carries_clip=clip_model is not None,
         vocabulary=vocabulary,
@@ -162,6 +165,9 @@ def _filled(config: HoiClipConfig, weights: Weights, origin: str, hint: str, voc
 def _detector(checkpoint: Checkpoint, **supported: bool) -> DetrConfig:
     """A file's detector.  It knows nothing of dropout, which is the matter of a run (``model.dropout``)."""
     changes = detector_changes(checkpoint, **supported)
+    prefix = "transformer.instance_decoder.layers."
+    layers = {name.split(".")[3] for name in checkpoint.weights if name.startswith(prefix)}
+    changes["decoder_layers"] = max(len(layers), published.INTERACTION_LAYERS)  # GEN-VLKT's largest has six
     return detector_config(resnet_name(checkpoint.weights, "backbone.0.body"), dropout=0.0, **changes)
 
 
@@ -178,6 +184,21 @@ def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> Non
                 f"{origin}: has {rows} rows in {name} where the vocabulary {vocabulary.name!r} "
                 f"has {expected}; name the vocabulary it was trained on"
             )
+    _check_seen(weights, vocabulary, origin)
+
+
+def _check_seen(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> None:
+    """Tell zero-shot splits of one size apart (RF-UC and NF-UC): a trained row is nearest to its own class's row."""
+    trained, rows = weights.get("visual_projection.weight"), weights.get("eval_visual_projection.weight")
+    if trained is None or rows is None or len(rows) != vocabulary.num_interactions:
+        return
+    nearest = (normalize(trained.float(), dim=-1) @ normalize(rows.float(), dim=-1).T).argmax(dim=-1)
+    fitting = int((nearest == torch.from_numpy(vocabulary.seen)).sum())
+    if 2 * fitting < len(trained):
+        raise HoiError(
+            f"{origin}: was trained on other interactions than the vocabulary {vocabulary.name!r} has as seen ones "
+            f"({fitting} of its {len(trained)} rows belong to them); name the vocabulary it was trained on"
+        )
 
 
 def _map_detector(names: KeyMapper, config: HoiClipConfig) -> None:

@@ -12,10 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
+from hoiclip.checkpoints.by_name import model_by_name
 from hoiclip.checkpoints.key_mapping import refuse_no_numbers
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
 from hoiclip.hub import is_hub_id, local_folder
+from hoiclip.model_zoo import did_you_mean
 from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
@@ -51,13 +53,18 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
 
 
 def find_folder(source: str | Path, revision: str | None = None, token: str | None = None) -> str:
-    """The folder ``source``, or that of a hub id's files in the hub's cache, see :func:`hoiclip.hub.local_folder`.
+    """The folder ``source``, that of a model by name, or of a hub id's files in the hub's cache.
+
+    See :func:`hoiclip.checkpoints.by_name.model_by_name` and :func:`hoiclip.hub.local_folder`.
 
     Raises:
-        HoiError: if it is neither a folder nor a hub id that can be read, or is in the hub's cache.
+        HoiError: if it is neither a folder nor a name nor a hub id that can be read, or is in a cache.
     """
+    source = model_by_name(source)
     if not os.path.isdir(source) and not (is_hub_id(source) and str(source).count("/") == 1):
-        raise HoiError(f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name")
+        raise HoiError(
+            f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name{did_you_mean(source)}"
+        )
     return local_folder(source, revision, token)
 
 

@@ -12,6 +12,7 @@ from transformers.initialization import no_init_weights
 
 from hoiclip import published
 from hoiclip.checkpoints.architecture import check_detr_config, detector_changes
+from hoiclip.checkpoints.by_name import detr_by_name
 from hoiclip.checkpoints.key_mapping import (
     KeyMapper,
     Weights,
@@ -27,6 +28,7 @@ from hoiclip.checkpoints.key_mapping import (
 from hoiclip.checkpoints.reading import Checkpoint, fill_weights, open_checkpoint, read_weights, shapes_told
 from hoiclip.errors import HoiError, first_line
 from hoiclip.hub import prepare
+from hoiclip.model_zoo import did_you_mean
 from hoiclip.models.configuration import HoiClipConfig, detector_config, dropout_everywhere
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
@@ -72,12 +74,13 @@ def load_detr(source: str | Path, weights: str | None = None) -> tuple[Weights, 
     Files of the same layout with fewer decoder layers are read too: DP-HOI's pretrained start has three.
 
     Args:
-        source: where it is.
+        source: where it is, or a name that ``hoiclip models`` lists.
         weights: ``raw`` or ``ema`` where a file holds both; by default raw, which is told.
 
     Raises:
         HoiError: if it cannot be read, or was trained with an architecture that is not supported.
     """
+    source = detr_by_name(source)
     if not os.path.isfile(source):
         model = _from_hub(DetrForObjectDetection, source, "a DETR", revision=_detr_revision(source))
         check_detr_config(model.config, source)
@@ -115,7 +118,7 @@ def _detr_revision(source: str | Path) -> str:
 def _from_hub(kind: Any, source: str | Path, what: str, **options: Any) -> Any:
     reason = prepare(source, revision=options.get("revision"))
     if reason is not None:
-        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder")
+        raise HoiError(f"{source}: {what} cannot be loaded from there ({reason}); give a folder{did_you_mean(source)}")
     try:
         found_config = PreTrainedConfig.get_config_dict(source, **options)[0]
         if "auto_map" in found_config:  # what is computed is in code beside the weights, which is not run

@@ -11,18 +11,22 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from hoiclip.cli.arguments import BAD_INPUT, INTERRUPTED, CommandParser
 from hoiclip.cli.console import lasting_output
 from hoiclip.errors import HoiError
+from hoiclip.hub import without_network
 
 __all__ = ["BAD_INPUT", "COMMANDS", "INTERRUPTED", "command_parser", "main"]
 
 #: each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> exit code``
 COMMANDS = {
     "demo": "Let the shipped model detect in new scenes of the playground, and evaluate it.",
+    "models": "List the models and data that can be had by name, or put a downloaded file into place.",
     "detect": "Find human-verb-object triplets in images.",
+    "serve": "Serve a web page to try a model, and plain HTTP.",
     "convert": "Turn somebody else's checkpoint into a hoiclip model folder.",
     "export": "Write a model as a graph for onnxruntime or OpenVINO.",
     "push": "Push a model to the hub, with a model card.",
@@ -76,7 +80,8 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         args = command_parser(command).parse_args(words[1:])
         can_resume = "resume" in args
-        return import_module(f"hoiclip.cli.{command}").run(args)
+        with without_network() if getattr(args, "offline", False) else nullcontext():
+            return import_module(f"hoiclip.cli.{command}").run(args)
     except HoiError as error:
         print(f"hoiclip: {error}", file=sys.stderr)
         return BAD_INPUT

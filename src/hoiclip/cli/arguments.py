@@ -118,7 +118,10 @@ def backend_arguments(parser: argparse.ArgumentParser) -> None:
 def model_argument(parser: argparse.ArgumentParser) -> None:
     """Add the model, and the parts of the one that needs no training."""
     parser.add_argument(
-        "--model", metavar="DIR|ID", help="model folder or hub id, or training-free (default: the playground model)"
+        "--model",
+        metavar="DIR|ID|NAME",
+        help="model folder, hub id, or a name that hoiclip models lists, such as training-free "
+        "(default: the playground model)",
     )
     parser.add_argument(
         "--detector", metavar="DIR|ID", help="of training-free: an object detector (default: facebook/detr-resnet-50)"
@@ -143,6 +146,22 @@ def hub_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a model of the hub is asked for with."""
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: main)")
     token_argument(parser, "read a private one")
+    offline_argument(parser)
+
+
+def offline_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--offline``, which :func:`hoiclip.cli.main` obeys for every command that has it."""
+    parser.add_argument(
+        "--offline", action="store_true", help="fetch nothing over the network (as HOICLIP_OFFLINE=1 does)"
+    )
+
+
+def fetch_named_model(args: argparse.Namespace) -> None:
+    """Let ``args.model`` be a folder where it is a name of ``hoiclip models``, so that all of a command means it."""
+    from hoiclip.checkpoints.by_name import model_by_name
+
+    if args.model not in (None, "training-free"):
+        args.model = model_by_name(args.model)
 
 
 def token_argument(parser: argparse.ArgumentParser, purpose: str) -> None:

@@ -7,12 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-from hoiclip.cli.arguments import positive_int, quiet_libraries
+from hoiclip.cli.arguments import fetch_named_model, offline_argument, positive_int, quiet_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--model", metavar="DIR", help="model folder (default: the full-size model, seeded weights)")
+    parser.add_argument(
+        "--model",
+        metavar="DIR|NAME",
+        help="model folder, or a name that hoiclip models lists (default: the full-size model, seeded weights)",
+    )
+    offline_argument(parser)
     parser.add_argument("--backends", default="torch", metavar="torch,compile,...", help="also onnx, openvino")
     parser.add_argument("--precisions", default="fp32", metavar="fp32,bf16,...", help="also int8")
     parser.add_argument("--size", default="800x1066", metavar="HEIGHTxWIDTH,...", help="of the detector's view")
@@ -31,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from hoiclip.files import write_text_atomic
 
     quiet_libraries()
+    fetch_named_model(args)
     results = bench(
         args.model,
         backends=parse_names("--backends", args.backends),

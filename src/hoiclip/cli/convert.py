@@ -12,7 +12,7 @@ from hoiclip.errors import HoiError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("kind", choices=("hoiclip", "gen-vlkt", "detr"), help="whose checkpoint it is")
-    parser.add_argument("file", metavar="FILE|ID", help=".pth file; for detr also a transformers folder or hub id")
+    parser.add_argument("file", metavar="FILE|ID", help=".pth file; for detr also a folder, hub id or name")
     parser.add_argument(
         "--vocabulary", default="hico", help="what it was trained on: hico, hico_rf_uc, ..., vcoco, or YAML"
     )

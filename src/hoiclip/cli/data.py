@@ -6,19 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hoiclip.cli.arguments import positive_int, probability
+from hoiclip.cli.arguments import offline_argument, positive_int, probability
 from hoiclip.words import split_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of this command and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    prepare = actions.add_parser("prepare", help="download or unpack a dataset, then check it")
+    prepare = actions.add_parser("prepare", help="fetch what is missing of a dataset, or unpack it, then check it")
     prepare.add_argument("dataset", choices=("hicodet",), help="which one")
     prepare.add_argument("--root", type=Path, required=True, help="folder for the dataset")
     prepare.add_argument("--archive", type=Path, help="the release as .tar, .tar.gz or .zip")
     prepare.add_argument("--url", help="where to download the archive from; goes on where it was cut off")
     prepare.add_argument("--sha256", help="expected checksum of the archive")
+    prepare.add_argument("--shares", action="store_true", help="fetch the published 5 to 50 %% of the annotations too")
+    offline_argument(prepare)
     check = actions.add_parser("check", help="count everything and list every defect")
     check.add_argument("source", metavar="ROOT|FILE", help="dataset folder or annotation file")
     check.add_argument("--out", type=Path, help="write the whole report as JSON here")
@@ -71,10 +73,13 @@ def run(args: argparse.Namespace) -> int:
         return _exchange(args)
     from hoiclip.data import check, open_dataset, prepare_hicodet
     from hoiclip.data.annotations import draw_annotations
+    from hoiclip.files import sole_writer
     from hoiclip.images import save_image
 
     if args.action == "prepare":
-        print(prepare_hicodet(args.root, args.archive, args.url, args.sha256).to_text(), end="")
+        with sole_writer(args.root):
+            report = prepare_hicodet(args.root, args.archive, args.url, args.sha256, shares=args.shares)
+        print(report.to_text(), end="")
         return 0
     dataset = open_dataset(args.source, vocabulary=args.vocabulary, images=args.images, box_format=args.box_format)
     if args.action == "check":

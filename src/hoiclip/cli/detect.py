@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoiclip.cli.arguments import (
     BAD_INPUT,
     backend_arguments,
+    fetch_named_model,
     model_argument,
     positive_int,
     probability,
@@ -22,7 +24,11 @@ from hoiclip.cli.arguments import (
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.image_detector import ImageDetector
     from hoiclip.vocabulary import HoiVocabulary
 
 LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
@@ -58,6 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size_argument(parser)
     parser.add_argument("--max-labels", type=positive_int, default=3, help="interactions named per pair (default 3)")
     parser.add_argument("--line-width", type=positive_int, help="of drawn boxes in pixels (default: by image size)")
+    parser.add_argument(
+        "--attention",
+        nargs="?",
+        const="3",
+        metavar="N|WORDS",
+        help='draw where the model looked for the best N triplets (default 3), or for these: "ride horse, hold cup"',
+    )
+    parser.add_argument("--attention-as", choices=("png", "pdf", "svg"), default="png", help="default png")
+    parser.add_argument("--html", action="store_true", help="write index.html too: a page of all drawings, to be "
+                        "filtered, sorted and enlarged without a server")  # fmt: skip
     parser.add_argument("--no-pictures", action="store_true", help="write detections.jsonl only")
     parser.add_argument(
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
@@ -83,19 +99,25 @@ def detect(args: argparse.Namespace) -> int:
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
+    if args.html and args.no_pictures:
+        raise HoiError("--html shows the drawings: leave --no-pictures out")
     images: list[Path | str] = []
     for source in args.sources:
         images += [source] if is_address(source) else find_images([source])
     images = list(dict.fromkeys(images))
     writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in writer.done]
+    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     if not waiting:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
+        if args.html:
+            save_gallery(args.out, drawings)
         return 0
-    drawings = {} if args.no_pictures else drawing_paths(images, args.out)
     failed = 0
     detector = open_detector(args)
     threshold = detector.default_threshold if args.threshold is None else args.threshold
+    if args.attention is not None:
+        refuse_attention(args, detector)
     writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
     stream = detector.detect_files(
         waiting,
@@ -113,6 +135,8 @@ def detect(args: argparse.Namespace) -> int:
         if image is not None:
             drawing = result.draw(image, max_labels=args.max_labels, line_width=args.line_width)
             save_image(drawing, drawings[path])
+            if args.attention is not None:
+                save_attention(args, detector, image, result, drawings[path])
         writer.add(str(path), result)
         best = result.most_probable(3)
         named = ", ".join(f"{t.name} {s:.2f}" for t, s in zip(best, best.confidence, strict=True))
@@ -120,7 +144,63 @@ def detect(args: argparse.Namespace) -> int:
     done = len(waiting) - failed
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
+    if args.html:
+        save_gallery(args.out, drawings)
     return BAD_INPUT if failed else 0
+
+
+def save_gallery(out: Path, drawings: Mapping[Path | str, Path]) -> None:
+    """The page of all images that have a line and a drawing, also of an earlier run that was resumed."""
+    from hoiclip.visualization.gallery import GalleryImage, write_gallery
+
+    by_name = {str(image): drawing for image, drawing in drawings.items()}
+    shown: list[GalleryImage] = []
+    if not (out / "detections.jsonl").is_file():
+        return
+    with (out / "detections.jsonl").open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            drawing = by_name.get(line["file_name"])
+            if drawing is not None and drawing.is_file():
+                found = [
+                    (t["verb"], t["object"], t["interaction"], t.get("interaction_score", t["score"]))
+                    for t in line["triplets"]
+                ]
+                shown.append(GalleryImage(line["file_name"], drawing, sorted(found, key=lambda t: -t[3])))
+    print(f"gallery: {write_gallery(out, shown)}")
+
+
+def refuse_attention(args: argparse.Namespace, detector: ImageDetector) -> None:
+    """Tell before any image is detected that there is no attention to draw."""
+    from hoiclip.inference.attention import check_attention
+    from hoiclip.words import split_words
+
+    if args.no_pictures:
+        raise HoiError("--attention is drawn on images: leave --no-pictures out")
+    check_attention(detector)
+    words = split_words(args.attention)
+    known = {detector.vocabulary.interaction_name(k) for k in range(detector.vocabulary.num_interactions)}
+    if not args.attention.isdecimal() and (unknown := [word for word in words if word not in known]):
+        raise HoiError(f"--attention {unknown[0]!r}: is no interaction of this model; give a number or its words")
+
+
+def save_attention(
+    args: argparse.Namespace, detector: HoiDetector, image: Image.Image, found: Detections, drawing: Path
+) -> None:
+    """Write the panel of one image beside its drawing, where there is something to show."""
+    from hoiclip.files import atomic_path
+    from hoiclip.inference.attention import attention_panel
+    from hoiclip.visualization.attention import save_figure
+    from hoiclip.words import split_words
+
+    chosen = found.most_probable(len(found))
+    if args.attention.isdecimal():
+        chosen = chosen[: int(args.attention)]
+    else:
+        wanted = set(split_words(args.attention))
+        chosen = chosen[[triplet.name in wanted for triplet in chosen]]
+    if len(chosen):
+        with atomic_path(drawing.with_name(f"{drawing.stem}-attention.{args.attention_as}")) as unfinished:
+            save_figure(attention_panel(detector, image, chosen), unfinished, args.attention_as)
 
 
 def open_detector(args: argparse.Namespace) -> HoiDetector:
@@ -141,6 +221,7 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     )
 
     quiet_libraries()
+    fetch_named_model(args)
     at_hub = {"revision": args.revision, "token": args.token}
     detector = load(
         args.model,

@@ -14,6 +14,7 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
+    fetch_named_model,
     model_argument,
     positive_int,
     quiet_libraries,
@@ -93,6 +94,7 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
     from hoiclip.inference.detector import PLAYGROUND, TRAINING_FREE, load
 
+    fetch_named_model(args)
     parts: dict[str, Any] = {}
     if args.model == TRAINING_FREE:
         shipped = PLAYGROUND if experiment.data.source == "playground" else None

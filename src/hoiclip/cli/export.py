@@ -10,7 +10,7 @@ from hoiclip.cli.arguments import hub_arguments, quiet_libraries, size_argument
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("model", metavar="MODEL", help="model folder or hub id")
+    parser.add_argument("model", metavar="MODEL", help="model folder, hub id, or a name that hoiclip models lists")
     hub_arguments(parser)
     parser.add_argument("--to", required=True, metavar="onnx|openvino", help="for which runtime")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or int8")

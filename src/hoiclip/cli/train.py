@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from hoiclip.cli.arguments import CommandParser, config_argument, experiment_arguments, quiet_libraries
+from hoiclip.cli.arguments import (
+    CommandParser,
+    config_argument,
+    experiment_arguments,
+    offline_argument,
+    quiet_libraries,
+)
 
 
 def add_arguments(parser: CommandParser) -> None:
     """The options of this command: those of an experiment."""
     config_argument(parser)
+    offline_argument(parser)
     experiment_arguments(parser)
 
 

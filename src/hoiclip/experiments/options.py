@@ -70,7 +70,7 @@ class ModelOptions:
     """The model, and what it starts from."""
 
     detr: str = "facebook/detr-resnet-50"
-    """Hub id, folder or official file of the DETR to start from; playground for the shipped one."""
+    """Hub id, folder, official file or name (hoiclip models) of the DETR to start from; playground for the shipped."""
     clip: str = "openai/clip-vit-base-patch32"
     """Hub id, folder or official file of CLIP; playground for the shipped one."""
     tokenizer: str | None = None
@@ -78,7 +78,7 @@ class ModelOptions:
     queries: Literal["fresh", "detr"] = "fresh"
     """Where pairs begin: fresh as published, or at the queries of detr."""
     start: str | None = None
-    """Folder or hub id of a trained HOICLIP to continue from, not detr and clip; playground for the shipped one."""
+    """Folder, hub id or name (hoiclip models) of a trained HOICLIP to continue from, instead of detr and clip."""
     variant: Literal["hoiclip", "gen-vlkt"] = "hoiclip"
     """HOICLIP, or the paper's baseline."""
     num_queries: int = published.NUM_QUERIES

@@ -330,8 +330,9 @@ def load(
     """Load a detector, ready to be called with images.
 
     Args:
-        source: a model folder, a folder written by ``hoiclip export``, or a hub id; ``training-free``
-            takes an object detector and CLIP, and needs no training on interactions.  Without one,
+        source: a model folder, a folder written by ``hoiclip export``, a hub id, or a name that
+            ``hoiclip models`` lists, which is fetched once; ``training-free`` takes an object detector and
+            CLIP, and needs no training on interactions.  Without one,
             the model that is shipped: it knows the playground's drawn world only, and says so.
         vocabulary: ask for these interactions instead of what was trained.
         device, batch_size, calibration: as for :class:`HoiDetector`.
@@ -352,10 +353,10 @@ def load(
             raise HoiError(f"{option} {given}: is a part of {TRAINING_FREE}; name that as the model, or leave it out")
     if source is None:
         if not (SHIPPED_MODEL / "config.json").is_file():
-            raise HoiError("no model is shipped with this version: name a model folder (see 'hoiclip convert --help')")
+            raise HoiError("no model is shipped with this version: name another ('hoiclip models' lists some)")
         print(
             "hoiclip: this is the playground model, it knows drawn scenes only; "
-            "for photographs name a model folder ('hoiclip convert --help' makes one)",
+            "for photographs name another ('hoiclip models' lists those that can be had by name)",
             file=sys.stderr,
         )
         source = SHIPPED_MODEL

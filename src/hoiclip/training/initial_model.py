@@ -32,7 +32,7 @@ def initial_model(experiment: Experiment, data: RunData, out: Path) -> HoiClipMo
     """
     options = experiment.model
     if options.start is not None:
-        model = load_model(part_source(options.start, "model"), dropout=options.dropout)
+        model = load_model(options.start, dropout=options.dropout)
         if model.vocabulary is None or model.vocabulary.to_dict() != data.vocabulary.to_dict():
             model.set_vocabulary(data.vocabulary)
         return model
@@ -69,7 +69,7 @@ def settled_by_start(experiment: Experiment) -> Experiment:
         raise HoiError(f"{name} is null, which takes it from a model to start from: give a value or --model.start")
     if start is None or not null:
         return experiment
-    size = HoiClipProcessor.from_pretrained(find_folder(part_source(start, "model")))
+    size = HoiClipProcessor.from_pretrained(find_folder(start))
     changes: dict[str, Any] = {"longest": data.longest or size.longest_edge}
     if data.shorter is None:
         changes["shorter"] = size.shortest_edge

@@ -1,0 +1,1 @@
+"""A model for many visitors: a web page to try it, and plain HTTP."""
