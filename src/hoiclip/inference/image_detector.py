@@ -22,6 +22,7 @@ from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, de
 from hoiclip.vocabulary import HoiVocabulary
 
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
+PLAYGROUND = "playground"  # as a part of the training-free detector: the shipped miniature
 
 
 class ImageDetector(ABC):
