@@ -16,7 +16,7 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.images import to_rgb
 from hoiclip.inference.detector import HoiDetector
-from hoiclip.serving.service import MOST_TRIPLETS, DetectionService, TooLarge
+from hoiclip.serving.service import MOST_TRIPLETS, PUBLISHED, DetectionService, TooLarge
 
 KEPT = 3600  # seconds that a visitor's files stay
 SYSTEM_FONTS = ["system-ui", "sans-serif"]  # others would be fetched from elsewhere
@@ -60,6 +60,7 @@ def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
                 words = gr.Textbox(
                     label="Interactions to look for", lines=2,
                     placeholder="ride unicycle, hold umbrella   (empty: what the model knows)",
+                    info=f"Words of your own, or a published vocabulary: {', '.join(PUBLISHED)}",
                 )  # fmt: skip
                 threshold = gr.Slider(
                     0, 1, value=service.detector.default_threshold, step=0.01, label="Least probability"
