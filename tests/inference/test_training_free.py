@@ -239,7 +239,8 @@ def test_files_stream_and_a_broken_one_is_told(parts: Path, tmp_path: Path) -> N
     (tmp_path / "b.png").write_bytes(b"no")
     (_, image, found), (_, _, wrong) = detector.detect_files([tmp_path / "a.png", tmp_path / "b.png"])
     assert image.size == (90, 60)
-    assert not isinstance(found, HoiError)
+    assert found.source == tmp_path / "a.png"
+    assert found.draw().size == found.draw(image).size
     assert "no image that can be read" in str(wrong)
 
 

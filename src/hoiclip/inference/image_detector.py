@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -176,13 +177,16 @@ class ImageDetector(ABC):
             zero_shot_top_k=zero_shot_top_k,
             nms=nms,
         )
-        return detect_stream(
+        stream = detect_stream(
             paths,
             partial(self._read, keep_image=keep_images, draft=draft),
             detect,
             batch_size=self.batch_size,
             readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
         )
+        with closing(stream):  # readers end with whoever stops listening
+            for path, image, result in stream:
+                yield path, image, result if isinstance(result, HoiError) else replace(result, source=path)
 
     def _same_process(self, process: int) -> None:
         """Raise HoiError in a fork: the threads that compute were not copied, and it would wait for ever."""
