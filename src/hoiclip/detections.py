@@ -328,8 +328,8 @@ def draw_triplets(
         line_width: of boxes, in pixels of the drawing; by default what suits its size.
     """
     shown = detections.most_probable(len(detections))
-    people = _first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
-    things = _first_alike(shown.object_boxes, shown.object_ids)
+    people = first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
+    things = first_alike(shown.object_boxes, shown.object_ids)
     colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
     pairs: dict[tuple[int, int], DrawnPair] = {}
     for i, (triplet, score) in enumerate(zip(shown, shown.confidence, strict=True)):
@@ -346,13 +346,13 @@ def draw_triplets(
     return draw_pairs(image, list(pairs.values()), [colours[person] for person, _ in pairs], line_width)
 
 
-def _first_alike(boxes: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(M,) for each box the first one of its group that it nearly covers, itself if there is none."""
+def first_alike(boxes: np.ndarray, group: np.ndarray, overlap: float = NEAR_COPY) -> np.ndarray:
+    """(M,) for each box the first one of its group that it covers by more than this IoU, itself if there is none."""
     first = np.arange(len(boxes))
     for i in range(len(boxes)):
         earlier = np.flatnonzero((first[:i] == np.arange(i)) & (group[:i] == group[i]))
         if len(earlier):
-            overlap = box_iou(np.repeat(boxes[i : i + 1], len(earlier), axis=0), boxes[earlier])
-            if overlap.max() > NEAR_COPY:
-                first[i] = earlier[overlap.argmax()]
+            covered = box_iou(boxes[i], boxes[earlier])
+            if covered.max() > overlap:
+                first[i] = earlier[covered.argmax()]
     return first

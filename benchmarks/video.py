@@ -1,0 +1,160 @@
+"""python benchmarks/video.py [--films 30] [--seed 9000] [--strip docs/video.png]
+
+Films of the playground, frame by frame and steadied: per-frame mAP, blinking, delay of onsets, changed tracks; and the
+frames a second of `hoiclip detect` on a video beside those of the model alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import hoiclip
+from hoiclip.benchmark.measurement import machine
+from hoiclip.boxes import box_iou
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.detections import Detections, first_alike
+from hoiclip.evaluation.hicodet import HicoDetEvaluator
+from hoiclip.inference.tracking import PERSON, Steadier, SteadyDetections, Tracker
+from hoiclip.playground.film import RATE, Film
+
+CANDIDATES = {"top_k": 100, "threshold": 0.0}
+SHOWN, THRESHOLD = 10, 0.3
+Label = tuple[int, int, int]  # human row, object row, interaction; rows -1 where no true pair is meant
+Boxes = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass
+class Count:
+    """What one way of showing labels does to all films."""
+
+    pair_seconds: float = 0.0
+    changes: int = 0
+    true_changes: int = 0
+    onsets: int = 0
+    delays: list[int] = field(default_factory=list)
+    switches: int = 0
+
+    def row(self) -> str:
+        late = np.array(self.delays)
+        blinks = (self.changes - self.true_changes) / self.pair_seconds
+        return (
+            f"{blinks:.3f} | {late.mean():.2f} | {np.quantile(late, 0.9):.0f} | "
+            f"{len(late)} of {self.onsets} | {self.switches}"
+        )
+
+
+def labels(shown: Detections, truth: AnnotatedImage) -> Counter[Label]:
+    """Each shown triplet as a label of the true pair it covers, IoU at least 0.5 on both boxes."""
+    found: Counter[Label] = Counter()
+    pairs = np.unique(truth.pairs, axis=0)
+    for i in range(len(shown)):
+        human = box_iou(shown.human_boxes[i].astype(float), truth.boxes[pairs[:, 0]])
+        thing = box_iou(shown.object_boxes[i].astype(float), truth.boxes[pairs[:, 1]])
+        overlap = np.minimum(human, thing)
+        overlap[truth.object_ids[pairs[:, 1]] != shown.object_ids[i]] = 0
+        best = int(overlap.argmax())
+        rows = tuple(pairs[best].tolist()) if overlap[best] >= 0.5 else (-1, -1)
+        label = (*rows, int(shown.hoi_ids[i]))
+        if rows == (-1, -1) or not found[label]:  # a pair has a label once
+            found[label] += 1
+    return found
+
+
+def add_labels(count: Count, shown: Sequence[Detections], truths: Sequence[AnnotatedImage]) -> None:
+    """Count changes, true changes and delays of one film."""
+    seen = [labels(d, t) for d, t in zip(shown, truths, strict=True)]
+    true = [{(h, o, k) for (h, o), k in zip(t.pairs.tolist(), t.hoi_ids.tolist(), strict=True)} for t in truths]
+    count.pair_seconds += len({key[:2] for key in true[0]}) * len(truths) / RATE
+    for a, b in zip(seen, seen[1:], strict=False):
+        count.changes += sum(abs(a[key] - b[key]) for key in a.keys() | b.keys())
+    for t, (old, new) in enumerate(zip(true, true[1:], strict=False), start=1):
+        count.true_changes += len(old ^ new)
+        for key in new - old:
+            count.onsets += 1
+            end = next((u for u in range(t, len(true)) if key not in true[u]), len(true))
+            first = next((u for u in range(t, end) if seen[u][key]), None)
+            if first is not None:
+                count.delays.append(first - t)
+
+
+def switches(tracks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], truths: Sequence[AnnotatedImage]) -> int:
+    """How often the number of a true person or thing changes: boxes, kinds and numbers of each frame."""
+    last: dict[int, int] = {}
+    changes = 0
+    people = [{int(h) for h, _ in t.pairs} for t in truths]
+    for (boxes, kinds, numbers), truth, acting in zip(tracks, truths, people, strict=True):
+        for row, box in enumerate(truth.boxes):
+            kind = PERSON if row in acting else truth.object_ids[row]
+            fit = np.where(kinds == kind, box_iou(boxes.astype(float), box), 0.0) if len(boxes) else np.zeros(1)
+            if fit.max() >= 0.5:
+                number = int(numbers[fit.argmax()])
+                changes += last.get(row, number) != number
+                last[row] = number
+    return changes
+
+
+def instances(found: Detections, human: Any = None, thing: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, kinds and, where given, track numbers of all people and things in a frame, each once."""
+    people = np.unique(first_alike(found.human_boxes, np.zeros(len(found), dtype=np.int64)))
+    things = np.unique(first_alike(found.object_boxes, found.object_ids))
+    if human is not None:  # tracks say themselves what is one thing
+        people, things = (np.unique(numbers, return_index=True)[1] for numbers in (human, thing))
+    boxes = np.concatenate([found.human_boxes[people], found.object_boxes[things]])
+    kinds = np.concatenate([np.full(len(people), PERSON), found.object_ids[things]])
+    numbers = np.zeros(len(boxes)) if human is None else np.concatenate([human[people], thing[things]])
+    return boxes, kinds, numbers
+
+
+def detect_films(detector: Any, seed: int, films: int, frames: int) -> list[list[tuple[Detections, AnnotatedImage]]]:
+    """All candidates and the truth of each frame of each film."""
+    return [
+        [(detector(image, **CANDIDATES), truth) for image, truth in Film(seed, index, frames)] for index in range(films)
+    ]
+
+
+def compare(detected: list[list[tuple[Detections, AnnotatedImage]]], **options: Any) -> list[str]:
+    """Rows of the table: frame by frame, and steadied."""
+    vocabulary = detected[0][0][0].vocabulary
+    truths = [truth for film in detected for _, truth in film]
+    counts = {"frame by frame": Count(), "steadied": Count()}
+    means = {name: [HicoDetEvaluator(truths, vocabulary) for _ in range(2)] for name in counts}
+    for film in detected:
+        of_film = [truth for _, truth in film]
+        steadier, tracker = Steadier(THRESHOLD, **options), Tracker(patience=0)
+        steady: list[SteadyDetections] = list(steadier.all_of(found for found, _ in film))
+        plain = [found[found.confidence >= THRESHOLD][:SHOWN] for found, _ in film]
+        shown = [frame.shown(SHOWN).detections for frame in steady]
+        add_labels(counts["frame by frame"], plain, of_film)
+        add_labels(counts["steadied"], shown, of_film)
+        followed = []
+        for found, _ in film:
+            boxes, kinds, _ = instances(found[found.confidence >= steadier.off])
+            followed.append((boxes, kinds, tracker.update(boxes, kinds)))
+        counts["frame by frame"].switches += switches(followed, of_film)
+        numbered = [instances(s.detections, s.human_tracks, s.object_tracks) for s in steady]
+        counts["steadied"].switches += switches(numbered, of_film)
+        for i, truth in enumerate(of_film):
+            for name, all_of, kept in (
+                ("frame by frame", film[i][0], plain[i]),
+                ("steadied", steady[i].detections[:100], shown[i]),
+            ):
+                means[name][0].add(truth.file_name, all_of)
+                means[name][1].add(truth.file_name, kept)
+    return [
+        f"| {name} | {100 * means[name][0].result().full:.1f} | {100 * means[name][1].result().full:.1f} | {count.row()} |"
+        for name, count in counts.items()
+    ]
+
+
+HEAD = """| | mAP of all | mAP of what is shown | blinks per pair and second | onset delay, frames | 9 of 10 within | onsets shown | ID switches |
+|---|---:|---:|---:|---:|---:|---:|---:|"""
