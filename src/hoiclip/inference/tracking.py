@@ -28,6 +28,7 @@ PACE = 0.5  # share of a new displacement in the velocity
 SAME = 0.5  # IoU from which two boxes of one frame are the same person or thing
 PLAIN = 0.5  # share of ``on`` that a triplet needs for its boxes to begin tracks
 LOOK_AHEAD = 5  # frames that are known before one is answered
+AROUND = 2  # a box is the mean of those seen so many frames before and after
 FORGOTTEN = 0.01  # smoothed score below which an interaction is dropped
 
 
@@ -160,6 +161,14 @@ class SteadyDetections:
         return SteadyDetections(self.detections[rows], self.human_tracks[rows], self.object_tracks[rows], self.on[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Detections without triplets, and of each track its box and whether it was seen there."""
+
+    empty: Detections
+    boxes: dict[int, tuple[np.ndarray, bool]]
+
+
 class Steadier:
     """Follows the interactions of each pair over time.
 
@@ -175,7 +184,7 @@ class Steadier:
         look_ahead: frames.
     """
 
-    OFF, MEMORY, UNSEEN = 0.4, 0.8, 0.9
+    OFF, MEMORY, UNSEEN = 0.4, 0.88, 0.9
 
     def __init__(
         self,
@@ -190,7 +199,8 @@ class Steadier:
         self.memory, self.look_ahead = memory, look_ahead
         self.tracker = Tracker(max(patience, look_ahead))
         self._doing: dict[tuple[int, int, int], Doing] = {}  # human track, object track, interaction
-        self._waiting: deque[tuple[Detections, dict[int, np.ndarray]]] = deque()  # a frame, boxes by track
+        self._frames: deque[_Frame] = deque()  # those that wait, behind a few that were answered
+        self._answered = 0
 
     def update(self, found: Detections) -> SteadyDetections | None:
         """Go on by one frame.
@@ -218,8 +228,8 @@ class Steadier:
             self._follow(doing, now.get(key), age, hidden=not (key[0] in seen and key[1] in seen))
             if doing.total < FORGOTTEN and not doing.on:
                 del self._doing[key]
-        self._waiting.append((found[:0], {n: track.box for n, track in tracks.items()}))
-        return self._triplets(*self._waiting.popleft()) if len(self._waiting) > self.look_ahead else None
+        self._frames.append(_Frame(found[:0], {n: (track.box, track.missed == 0) for n, track in tracks.items()}))
+        return self._answer() if len(self._frames) - self._answered > self.look_ahead else None
 
     def all_of(self, frames: Iterable[Detections]) -> Iterator[SteadyDetections]:
         """All frames, each answered as soon as it can be."""
@@ -230,8 +240,10 @@ class Steadier:
 
     def finish(self) -> Iterator[SteadyDetections]:
         """The last frames, after which it knows nothing."""
-        while self._waiting:
-            yield self._triplets(*self._waiting.popleft())
+        while self._answered < len(self._frames):
+            yield self._answer()
+        self._frames.clear()
+        self._answered = 0
         self._doing.clear()
         self.tracker.tracks.clear()
 
@@ -259,8 +271,23 @@ class Steadier:
         doing.score = min(1.0, doing.total / (1 - self.memory ** max(age, self.look_ahead, 1)))
         doing.on = doing.score >= (self.off if doing.on else self.on)
 
+    def _answer(self) -> SteadyDetections:
+        """What was going on in the first frame that waits, by what is known now."""
+        frames, at = self._frames, self._answered
+        near = [frames[i].boxes for i in range(max(0, at - AROUND), min(len(frames), at + AROUND + 1))]
+        boxes: dict[int, np.ndarray] = {}
+        for number, (guess, _) in frames[at].boxes.items():
+            seen = [box for boxes_of in near for box, is_seen in [boxes_of.get(number, (guess, False))] if is_seen]
+            boxes[number] = np.mean(seen, axis=0) if seen else guess
+        answer = self._triplets(frames[at].empty, boxes)
+        self._answered += 1
+        if self._answered > AROUND:
+            frames.popleft()
+            self._answered -= 1
+        return answer
+
     def _triplets(self, empty: Detections, boxes: dict[int, np.ndarray]) -> SteadyDetections:
-        """What was going on in an earlier frame, by what is known now; ``empty`` has its size and vocabulary."""
+        """All that goes on between the tracks that have boxes; ``empty`` has the size and the vocabulary."""
         keys = [key for key in self._doing if key[0] in boxes and key[1] in boxes]
         keys.sort(key=lambda key: (-self._doing[key].score - self._doing[key].rest, key))
         doing = [self._doing[key] for key in keys]
