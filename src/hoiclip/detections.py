@@ -19,7 +19,7 @@ from hoiclip.image_inputs import open_image
 from hoiclip.images import save_image
 from hoiclip.optional_modules import optional_module
 from hoiclip.visualization.html import html_summary
-from hoiclip.visualization.pairs import DrawnPair, draw_pairs, pair_colours
+from hoiclip.visualization.pairs import DrawnPair, draw_pairs, pair_colour, pair_colours
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 NEAR_COPY = 0.7  # IoU above which two boxes are drawn as one
@@ -314,7 +314,12 @@ _COLUMNS += [f"{what}_{side}" for what in ("human", "object") for side in ("x1",
 
 
 def draw_triplets(
-    image: Image.Image, detections: Detections, *, max_labels: int = 3, line_width: int | None = None
+    image: Image.Image,
+    detections: Detections,
+    *,
+    max_labels: int = 3,
+    line_width: int | None = None,
+    human_tracks: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw on a copy, one colour a person: both boxes, a link, the object's name and the best interactions.
 
@@ -326,11 +331,16 @@ def draw_triplets(
         detections: boxes xyxy in pixels of ``image``.
         max_labels: interactions named per pair.
         line_width: of boxes, in pixels of the drawing; by default what suits its size.
+        human_tracks: (M,) numbers of the people in a film, each of which keeps its colour.
     """
-    shown = detections.most_probable(len(detections))
+    order = np.argsort(-detections.confidence, kind="stable")
+    shown = detections[order]
     people = first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
     things = first_alike(shown.object_boxes, shown.object_ids)
-    colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
+    if human_tracks is not None:
+        colours = {person: pair_colour(int(human_tracks[order[person]])) for person in people.tolist()}
+    else:
+        colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
     pairs: dict[tuple[int, int], DrawnPair] = {}
     for i, (triplet, score) in enumerate(zip(shown, shown.confidence, strict=True)):
         key = int(people[i]), int(things[i])
