@@ -141,9 +141,13 @@ def detect_one(
                 return None
         progress = tqdm(total=reader.expected, unit="frame", desc=reader.name, disable=None)
 
+        done = 0
+
         def note(frame: VideoFrame, steady: SteadyDetections) -> None:
+            nonlocal done
             progress.update()
-            if progress.n > written:  # the earlier lines say the same
+            done += 1
+            if done > written:  # the earlier lines say the same
                 tracks = steady.human_tracks, steady.object_tracks
                 writer.add_frame(reader.name, frame.number, frame.time, steady.detections, *tracks)
 
