@@ -60,9 +60,11 @@ def encode_video(
         out.mux(video.encode())
         if tone is not None:
             wave = (0.3 * np.sin(np.arange(16_000 * frames // rate) * 0.2)).astype(np.float32)
+            if tone.format.name == "s16":
+                wave = (wave * 32767).astype(np.int16)
             for start in range(0, len(wave), 1024):
                 piece = np.ascontiguousarray(wave[None, start : start + 1024])
-                samples = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+                samples = av.AudioFrame.from_ndarray(piece, format=tone.format.name, layout="mono")
                 samples.sample_rate, samples.pts, samples.time_base = 16_000, start, Fraction(1, 16_000)
                 out.mux(tone.encode(samples))
             out.mux(tone.encode())

@@ -38,9 +38,7 @@ PASSED_OVER = frozenset(
 _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound image
 
 
-def find_images(
-    sources: Iterable[str | Path], also: Callable[[Path], bool] = lambda path: False
-) -> list[Path]:
+def find_images(sources: Iterable[str | Path], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
     """Find image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
     ``**`` in a pattern stands for folders of any depth; links are followed, but each real folder is looked into once.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tiny import tiny_vocabulary
 
 from hoiclip.detections import Detections
@@ -46,7 +45,7 @@ def test_the_order_of_boxes_does_not_matter(seed: int, count: int) -> None:
     kinds = random.integers(-1, 2, count)
     for _ in range(6):
         corners += random.normal(0, 3, corners.shape)
-        boxes = np.concatenate([corners, corners + [20, 30]], axis=1)
+        boxes = np.concatenate([corners, corners + np.array([20, 30])], axis=1)
         order = random.permutation(count)
         assert (plain.update(boxes, kinds)[order] == shuffled.update(boxes[order], kinds[order])).all()
 

@@ -8,7 +8,7 @@ Between any two of them wait a few frames at most.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 from PIL import Image
 
 from hoiclip.detections import Detections, draw_triplets
-from hoiclip.errors import HoiError
 from hoiclip.files import atomic_path
 from hoiclip.inference.image_detector import ImageDetector
 from hoiclip.inference.prefetch import Behind
@@ -99,7 +98,7 @@ def detect_video(
 
 def _candidates(
     detector: ImageDetector, reader: VideoReader, record: VideoRecord | None, zero_shot_top_k: int | None
-) -> Iterator[tuple[VideoFrame, Detections]]:
+) -> Generator[tuple[VideoFrame, Detections]]:
     """Each frame with all that it may hold: from the record as far as that goes, then from the model."""
     frames = iter(reader)
     if record is not None and record.frames:
@@ -156,4 +155,3 @@ class _Drawing:
 
     def __exit__(self, *details: Any) -> None:
         self._stack.__exit__(*details)
-

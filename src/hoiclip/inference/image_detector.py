@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -197,7 +197,7 @@ class ImageDetector(ABC):
 
     def detect_frames(
         self, frames: Iterable[Frame], *, top_k: int, threshold: float, zero_shot_top_k: int | None = None
-    ) -> Iterator[tuple[Frame, Detections]]:
+    ) -> Generator[tuple[Frame, Detections]]:
         """Go through frames of a video in order; the next ones are decoded and prepared while the model works.
 
         Args:

@@ -11,7 +11,7 @@ on who was read first, so a run can be repeated to the bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -173,7 +173,7 @@ def _detect_first(
 T = TypeVar("T")
 
 
-def read_ahead(items: Iterable[T], waiting: int = 4) -> Iterator[T]:
+def read_ahead(items: Iterable[T], waiting: int = 4) -> Generator[T]:
     """The same items, made in a thread of their own, at most ``waiting`` of them before they are asked for."""
     line: Queue[tuple[T | None, BaseException | None, bool]] = Queue(waiting)
     stopped = Event()

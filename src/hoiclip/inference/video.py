@@ -28,9 +28,23 @@ from hoiclip.images import SUFFIXES as IMAGE_SUFFIXES
 from hoiclip.optional_modules import optional_module
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .y4m .h264 .hevc".split()
+    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+     ".ogv", ".y4m", ".h264", ".hevc"]
+)  # fmt: skip
+MP4_BRANDS = (
+    b"isom",
+    b"iso2",
+    b"iso4",
+    b"iso5",
+    b"iso6",
+    b"mp41",
+    b"mp42",
+    b"avc1",
+    b"qt  ",
+    b"M4V ",
+    b"3gp4",
+    b"3gp5",
 )
-MP4_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp4", b"3gp5")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://")
 PAUSES = (1.0, 3.0, 10.0)  # seconds before a stream is asked again
 PATIENCE = 15.0  # seconds without a byte of a stream
@@ -173,8 +187,12 @@ class VideoReader:
             except (self._av.FFmpegError, OSError) as broken:
                 error = broken
             if not self._pauses:
-                self.problem = HoiError(f"{self.name}: is damaged after frame {number} ({_reason(error)}); "
-                                        "what was read before stays; copy it again")  # fmt: skip
+                self.problem = HoiError(
+                    f"{self.name}: is damaged after frame {number - 1} ({_reason(error)}); what was read before stays; "
+                    "copy it again"
+                    if number
+                    else f"{self.name}: not a single frame of it can be read ({_reason(error)}); copy it again"
+                )
                 return
             if number > count:  # it worked for a while
                 tries, began = list(self._pauses), last + float(1 / (self.rate * self.every))
@@ -250,7 +268,7 @@ def _is_address(source: object) -> bool:
 
 
 def _reason(error: Exception | None) -> str:
-    return first_line(getattr(error, "strerror", None) or error or "it ended")
+    return "it ended" if error is None else getattr(error, "strerror", None) or first_line(error)
 
 
 class VideoWriter:

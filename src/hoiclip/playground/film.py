@@ -102,7 +102,7 @@ class Film(Sequence[tuple[Image.Image, AnnotatedImage]]):
     ) -> None:
         if min(seed, index) < 0 or frames < 1:
             raise HoiError(f"a film needs a seed and an index of at least 0 and a frame, not {seed}, {index}, {frames}")
-        self.seed, self.index, self.frames, self.size = seed, index, frames, size
+        self.seed, self.number, self.frames, self.size = seed, index, frames, size
         self.vocabulary = HoiVocabulary.coerce(vocabulary)
         pairs = drawable_pairs(self.vocabulary)
         self._ids = {pair: k for k, pair in enumerate(pairs)}
@@ -167,7 +167,7 @@ class Film(Sequence[tuple[Image.Image, AnnotatedImage]]):
     def _annotate(self, scene: Scene, frame: int) -> AnnotatedImage:
         labels = [(h, o, self._ids[verb, scene.names[o]]) for h, o, verbs in scene.pairs for verb in verbs]
         return AnnotatedImage(
-            file_name=f"film_{self.seed}_{self.index:06d}_{frame:06d}.png",
+            file_name=f"film_{self.seed}_{self.number:06d}_{frame:06d}.png",
             boxes=np.array(scene.boxes),
             object_ids=np.array([self.vocabulary.objects.index(name) for name in scene.names]),
             pairs=np.array([(h, o) for h, o, _ in labels]),
