@@ -14,8 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from hoiclip.detections import Detections, draw_triplets
 from hoiclip.files import atomic_path
 from hoiclip.inference.image_detector import ImageDetector
@@ -33,7 +31,7 @@ def detect_video(
     detector: ImageDetector,
     reader: VideoReader,
     *,
-    drawing: Path | None = None,
+    drawing: str | Path | None = None,
     on_frame: OnFrame = lambda frame, steady: None,
     record: VideoRecord | None = None,
     top_k: int = 10,
@@ -66,24 +64,17 @@ def detect_video(
     threshold = detector.default_threshold if threshold is None else threshold
     steadier = Steadier(threshold)
 
-    def draw(writer: _Drawing, frame: VideoFrame, steady: SteadyDetections) -> None:
-        found = steady.detections
-        image = draw_triplets(
-            frame.image, found, max_labels=max_labels, line_width=line_width, human_tracks=steady.human_tracks
-        )
-        writer.add(image, frame.time)
-
     frames = 0
     with ExitStack() as stack:
-        writer, behind = None, None
+        behind = None
         if drawing is not None:
-            writer = stack.enter_context(_Drawing(drawing, reader, tell))
+            writer = stack.enter_context(_Drawing(Path(drawing), reader, tell, max_labels, line_width))
             behind = stack.enter_context(Behind())
         coming = stack.enter_context(closing(_candidates(detector, reader, record, zero_shot_top_k)))
         try:
             for frame, steady in _steadied(coming, steadier, top_k):
                 if behind is not None:
-                    behind.do(draw, writer, frame, steady)
+                    behind.do(writer.add, frame, steady)
                 on_frame(frame, steady)
                 frames += 1
         except KeyboardInterrupt:  # that is how a camera is switched off
@@ -132,13 +123,16 @@ class _Drawing:
     Begun with the first frame only, so that nothing takes the place of an older file for a video that has none.
     """
 
-    def __init__(self, path: Path, reader: VideoReader, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, reader: VideoReader, tell: Callable[[str], None], max_labels: int, line_width: int | None
+    ) -> None:
         self._path, self._reader, self._tell = path, reader, tell
+        self._max_labels, self._line_width = max_labels, line_width
         self._stack = ExitStack()
         self._writer: VideoWriter | None = None
 
-    def add(self, image: Image.Image, at: float) -> None:
-        """As of :class:`VideoWriter`."""
+    def add(self, frame: VideoFrame, steady: SteadyDetections) -> None:
+        """Draw one more frame."""
         if self._writer is None:
             reader = self._reader
             temporary = self._stack.enter_context(atomic_path(self._path))
@@ -148,7 +142,14 @@ class _Drawing:
             )
             if self._writer.no_sound:
                 self._tell(f"hoiclip: {self._writer.no_sound}")
-        self._writer.add(image, at)
+        image = draw_triplets(
+            frame.image,
+            steady.detections,
+            max_labels=self._max_labels,
+            line_width=self._line_width,
+            human_tracks=steady.human_tracks,
+        )
+        self._writer.add(image, frame.time)
 
     def __enter__(self) -> _Drawing:
         return self
