@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,12 @@ def test_no_pictures_writes_lines_only(tmp_path: Path, detect: Any) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".clip.frames.jsonl", "detections.jsonl"]
 
 
-def test_an_interrupted_run_is_resumed_to_the_same_files(
+def test_an_interrupted_run_is_resumed_to_the_same_lines_and_frames(
     tmp_path: Path, detect: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = encode_video(tmp_path / "clip.mp4", 20)
     assert detect(path) == 0
-    whole = lines(tmp_path), (tmp_path / "out" / "clip.mp4").read_bytes()
+    whole = lines(tmp_path), seconds(tmp_path / "out" / "clip.mp4")
     (tmp_path / "out").rename(tmp_path / "whole")
     plain, asked = HoiDetector._detect_batch, 0
 
@@ -104,13 +105,13 @@ def test_an_interrupted_run_is_resumed_to_the_same_files(
     asked = 100
     assert detect(path, "--resume") == 0
     assert asked == 100 + 8
-    assert (lines(tmp_path), (tmp_path / "out" / "clip.mp4").read_bytes()) == whole
+    assert (lines(tmp_path), seconds(tmp_path / "out" / "clip.mp4")) == whole
     capsys.readouterr()
     assert detect(path, "--resume") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert detect(path, "--resume", "--every", 2) == BAD_INPUT
     assert "belongs to another every (1, now 2)" in capsys.readouterr().err
-    assert (lines(tmp_path), (tmp_path / "out" / "clip.mp4").read_bytes()) == whole
+    assert (lines(tmp_path), seconds(tmp_path / "out" / "clip.mp4")) == whole
 
 
 def test_a_broken_video_is_told_and_the_others_go_on(
@@ -158,3 +159,16 @@ def test_a_drawing_never_takes_the_place_of_the_video(tmp_path: Path, model_fold
     content = path.read_bytes()
     assert main(["detect", str(path), "--model", str(model_folder), "--out", str(tmp_path)]) == BAD_INPUT
     assert path.read_bytes() == content
+
+
+def test_the_python_of_the_docs_runs_as_written(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(model_folder)
+    encode_video(tmp_path / "clip.mp4", 6)
+    exec(compile(block, "docs/video.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(seconds(tmp_path / "drawn.mp4")) == 3
