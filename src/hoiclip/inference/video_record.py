@@ -1,7 +1,7 @@
 """What the model said to each frame of a video, kept until its drawing is whole, so that a run can be resumed.
 
 Steady labels depend on all frames before, and half a video is none: a resumed run takes the first frames' triplets
-from here instead of the model, and does the rest again from the first frame on.  The lines it writes are the same to the bit.
+from here instead of the model, and does the rest again from the first frame on.  Its lines are the same to the bit.
 """
 
 from __future__ import annotations
