@@ -40,6 +40,7 @@ class DetectionWriter:
     def __init__(self, path: str | Path, *, resume: bool = False, full_precision: bool = False) -> None:
         self.path = Path(path)
         self.done: set[str] = set()
+        self.frames: Counter[str] = Counter()  # of each video, how many frames have lines
         self._started, self._full_precision = resume, full_precision
         self._names: set[tuple[Any, Any]] = set()  # (hoi_id, interaction) of the triplets that are there
         self._most, self._least = 0, 1.0  # triplets of an image, and interaction score, that are there
@@ -72,6 +73,9 @@ class DetectionWriter:
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
+                if "frame" in entry:  # of a video, whose own record knows with what options
+                    self.frames[entry["file_name"]] += 1
+                    continue
                 self.done.add(entry["file_name"])
                 self._names.update((t.get("hoi_id", -1), t.get("interaction")) for t in entry["triplets"])
                 self._least = min([self._least, *(t.get("interaction_score", 1.0) for t in entry["triplets"])])
@@ -93,12 +97,29 @@ class DetectionWriter:
             line = full_line(file_name, detections)
         else:
             line = json.dumps({"file_name": file_name, **detections.to_dict()}) + "\n"
+        self._write(line)
+        self.done.add(file_name)
+
+    def add_frame(
+        self, file_name: str, number: int, time: float, found: Detections, human_tracks: Any, object_tracks: Any
+    ) -> None:
+        """Append the result of one frame of a video: its number, its seconds, and the tracks of each triplet.
+
+        Raises:
+            HoiError: as :meth:`add`.
+        """
+        entry = {"file_name": file_name, "frame": number, "time": round(time, 4), **found.to_dict()}
+        for triplet, human, thing in zip(entry["triplets"], human_tracks, object_tracks, strict=True):
+            triplet |= {"human_track": int(human), "object_track": int(thing)}
+        self._write(json.dumps(entry) + "\n")
+        self.frames[file_name] += 1
+
+    def _write(self, line: str) -> None:
         if self._started and os.path.exists(self.path):
             self._append(line.encode())
         else:  # an earlier run's lines go in one step with the coming of the first new one
             write_text_atomic(self.path, line)
         self._started = True
-        self.done.add(file_name)
 
     def _append(self, line: bytes) -> None:
         size = self.path.stat().st_size

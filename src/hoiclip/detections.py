@@ -19,7 +19,7 @@ from hoiclip.image_inputs import open_image
 from hoiclip.images import save_image
 from hoiclip.optional_modules import optional_module
 from hoiclip.visualization.html import html_summary
-from hoiclip.visualization.pairs import DrawnPair, draw_pairs, pair_colours
+from hoiclip.visualization.pairs import DrawnPair, draw_pairs, pair_colour, pair_colours
 from hoiclip.vocabulary import NOTHING, HoiVocabulary
 
 NEAR_COPY = 0.7  # IoU above which two boxes are drawn as one
@@ -314,7 +314,12 @@ _COLUMNS += [f"{what}_{side}" for what in ("human", "object") for side in ("x1",
 
 
 def draw_triplets(
-    image: Image.Image, detections: Detections, *, max_labels: int = 3, line_width: int | None = None
+    image: Image.Image,
+    detections: Detections,
+    *,
+    max_labels: int = 3,
+    line_width: int | None = None,
+    human_tracks: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw on a copy, one colour a person: both boxes, a link, the object's name and the best interactions.
 
@@ -326,11 +331,16 @@ def draw_triplets(
         detections: boxes xyxy in pixels of ``image``.
         max_labels: interactions named per pair.
         line_width: of boxes, in pixels of the drawing; by default what suits its size.
+        human_tracks: (M,) numbers of the people in a film, each of which keeps its colour.
     """
-    shown = detections.most_probable(len(detections))
-    people = _first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
-    things = _first_alike(shown.object_boxes, shown.object_ids)
-    colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
+    order = np.argsort(-detections.confidence, kind="stable")
+    shown = detections[order]
+    people = first_alike(shown.human_boxes, np.zeros(len(shown), dtype=np.int64))
+    things = first_alike(shown.object_boxes, shown.object_ids)
+    if human_tracks is not None:
+        colours = {person: pair_colour(int(human_tracks[order[person]])) for person in people.tolist()}
+    else:
+        colours = dict(zip(dict.fromkeys(people.tolist()), pair_colours(len(set(people.tolist()))), strict=True))
     pairs: dict[tuple[int, int], DrawnPair] = {}
     for i, (triplet, score) in enumerate(zip(shown, shown.confidence, strict=True)):
         key = int(people[i]), int(things[i])
@@ -346,13 +356,13 @@ def draw_triplets(
     return draw_pairs(image, list(pairs.values()), [colours[person] for person, _ in pairs], line_width)
 
 
-def _first_alike(boxes: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(M,) for each box the first one of its group that it nearly covers, itself if there is none."""
+def first_alike(boxes: np.ndarray, group: np.ndarray, overlap: float = NEAR_COPY) -> np.ndarray:
+    """(M,) for each box the first one of its group that it covers by more than this IoU, itself if there is none."""
     first = np.arange(len(boxes))
     for i in range(len(boxes)):
         earlier = np.flatnonzero((first[:i] == np.arange(i)) & (group[:i] == group[i]))
         if len(earlier):
-            overlap = box_iou(np.repeat(boxes[i : i + 1], len(earlier), axis=0), boxes[earlier])
-            if overlap.max() > NEAR_COPY:
-                first[i] = earlier[overlap.argmax()]
+            covered = box_iou(boxes[i], boxes[earlier])
+            if covered.max() > overlap:
+                first[i] = earlier[covered.argmax()]
     return first

@@ -10,7 +10,7 @@ import struct
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -38,7 +38,7 @@ PASSED_OVER = frozenset(
 _BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)  # in a sound image
 
 
-def find_images(sources: Iterable[str | Path]) -> list[Path]:
+def find_images(sources: Iterable[str | Path], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
     """Find image files named directly, by folder, or by a pattern with ``*``, in order, each once.
 
     ``**`` in a pattern stands for folders of any depth; links are followed, but each real folder is looked into once.
@@ -46,13 +46,17 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     folder that is an image by name, whether it can be read or not.  Files of other names are images if they
     begin like one; what is neither, nor plainly something else (:data:`PASSED_OVER`), is counted on stderr.
 
+    Args:
+        sources: names.
+        also: says which other files of a folder are wanted too, such as videos.
+
     Raises:
         HoiError: if a folder cannot be read or holds no images, or a pattern matches nothing.
     """
     found: list[Path] = []
     for source in map(Path, sources):
         if os.path.isdir(source):
-            found += _images_of(source)
+            found += _images_of(source, also)
         elif glob.has_magic(str(source)) and not os.path.exists(source):
             matches = sorted(Path(p) for p in _matching(str(source)) if os.path.isfile(p))
             if not matches:
@@ -95,13 +99,13 @@ def _folders_below(start: str) -> Iterator[str]:
                 line.append(path)
 
 
-def _images_of(folder: Path) -> list[Path]:
+def _images_of(folder: Path, also: Callable[[Path], bool]) -> list[Path]:
     """The images of a folder; hidden files are what other programs left there."""
     try:
         inside = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
     except OSError as error:
         raise HoiError(f"{folder}: the folder cannot be read ({error.strerror}); check permissions") from error
-    images = [p for p in inside if p.suffix.lower() in SUFFIXES or _begins_like_an_image(p)]
+    images = [p for p in inside if p.suffix.lower() in SUFFIXES or also(p) or _begins_like_an_image(p)]
     others = [p.name for p in inside if p not in set(images) and p.suffix.lower() not in PASSED_OVER]
     if others:
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

@@ -20,11 +20,13 @@ from hoiclip.cli.arguments import (
     probability,
     size_argument,
 )
+from hoiclip.cli.detect_video import check_video_arguments, detect_videos, split_sources, video_arguments
 from hoiclip.errors import HoiError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from hoiclip.detection_files import DetectionWriter
     from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
     from hoiclip.inference.image_detector import ImageDetector
@@ -36,7 +38,10 @@ LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a n
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument(
-        "sources", nargs="+", metavar="IMAGE|FOLDER|URL", help="images, folders, patterns in quotes, addresses"
+        "sources",
+        nargs="*",
+        metavar="IMAGE|VIDEO|FOLDER|URL",
+        help="images, videos, folders, patterns in quotes, addresses, also rtsp://",
     )
     model_argument(parser)
     parser.add_argument(
@@ -78,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draft", action="store_true", help="decode large JPEGs at reduced scale: faster, scores move a little"
     )
     parser.add_argument("--resume", action="store_true", help="skip images already in detections.jsonl")
+    video_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,34 +96,49 @@ def run(args: argparse.Namespace) -> int:
 
 def detect(args: argparse.Namespace) -> int:
     """:func:`run` in an output folder that nobody else writes to."""
-    from tqdm import tqdm
-
     from hoiclip.detection_files import DetectionWriter
-    from hoiclip.image_inputs import is_address
-    from hoiclip.images import find_images, save_image
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
     if args.html and args.no_pictures:
         raise HoiError("--html shows the drawings: leave --no-pictures out")
-    images: list[Path | str] = []
-    for source in args.sources:
-        images += [source] if is_address(source) else find_images([source])
-    images = list(dict.fromkeys(images))
+    images, videos = split_sources(args)
+    check_video_arguments(args, videos)
     writer = DetectionWriter(args.out / "detections.jsonl", resume=args.resume)
     waiting = [image for image in images if str(image) not in writer.done]
     drawings = {} if args.no_pictures else drawing_paths(images, args.out)
-    if not waiting:
+    if not waiting and not videos:
         print(f"nothing to do: {args.out / 'detections.jsonl'} has all {len(images)} images")
         if args.html:
             save_gallery(args.out, drawings)
         return 0
-    failed = 0
     detector = open_detector(args)
     threshold = detector.default_threshold if args.threshold is None else args.threshold
     if args.attention is not None:
         refuse_attention(args, detector)
     writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
+    code = detect_images(args, detector, writer, waiting, drawings, threshold) if waiting else 0
+    if args.html:
+        save_gallery(args.out, drawings)
+    if videos:
+        code = max(code, detect_videos(args, detector, writer, videos, threshold))
+    return code
+
+
+def detect_images(
+    args: argparse.Namespace,
+    detector: HoiDetector,
+    writer: DetectionWriter,
+    waiting: Sequence[Path | str],
+    drawings: Mapping[Path | str, Path],
+    threshold: float,
+) -> int:
+    """Detect in the images that wait; the exit code."""
+    from tqdm import tqdm
+
+    from hoiclip.images import save_image
+
+    failed = 0
     stream = detector.detect_files(
         waiting,
         keep_images=not args.no_pictures,
@@ -143,8 +164,6 @@ def detect(args: argparse.Namespace) -> int:
     done = len(waiting) - failed
     if done:
         print(f"{done} of {len(waiting)} images -> {writer.path}" + (f", drawings in {args.out}" if drawings else ""))
-    if args.html:
-        save_gallery(args.out, drawings)
     return BAD_INPUT if failed else 0
 
 
@@ -158,6 +177,8 @@ def save_gallery(out: Path, drawings: Mapping[Path | str, Path]) -> None:
         return
     with (out / "detections.jsonl").open(encoding="utf-8") as lines:
         for line in map(json.loads, lines):
+            if "frame" in line:
+                continue
             drawing = by_name.get(line["file_name"])
             if drawing is not None and drawing.is_file():
                 found = [
@@ -234,7 +255,7 @@ def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
         print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
-def drawing_paths(images: Sequence[Path | str], out: Path) -> dict[Path | str, Path]:
+def drawing_paths(images: Sequence[Path | str], out: Path, suffix: str = ".jpg") -> dict[Path | str, Path]:
     """Where each drawing goes: the image's own name, made distinct where folders share names.
 
     Raises:
@@ -247,9 +268,9 @@ def drawing_paths(images: Sequence[Path | str], out: Path) -> dict[Path | str, P
         stem = image.stem if isinstance(image, Path) else Path(urllib.parse.urlsplit(image).path).stem or "image"
         while len(os.fsencode(stem)) > LONGEST_STEM:
             stem = stem[:-1]
-        name, number = f"{stem}.jpg", 2
+        name, number = f"{stem}{suffix}", 2
         while name.lower() in taken:
-            name, number = f"{stem}-{number}.jpg", number + 1
+            name, number = f"{stem}-{number}{suffix}", number + 1
         taken.add(name.lower())
         names[image] = out / name
         if os.path.realpath(out / name) in originals:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -19,11 +19,22 @@ from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.image_inputs import ImageLike, open_image
-from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream
+from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream, read_ahead
 from hoiclip.vocabulary import HoiVocabulary
 
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
 PLAYGROUND = "playground"  # as a part of the training-free detector: the shipped miniature
+
+
+class HasImage(Protocol):
+    """A frame of a video."""
+
+    @property
+    def image(self) -> Image.Image:
+        """Upright RGB."""
+
+
+Frame = TypeVar("Frame", bound=HasImage)
 
 
 class ImageDetector(ABC):
@@ -187,6 +198,35 @@ class ImageDetector(ABC):
         with closing(stream):  # readers end with whoever stops listening
             for path, image, result in stream:
                 yield path, image, result if isinstance(result, HoiError) else replace(result, source=path)
+
+    def detect_frames(
+        self, frames: Iterable[Frame], *, top_k: int, threshold: float, zero_shot_top_k: int | None = None
+    ) -> Generator[tuple[Frame, Detections]]:
+        """Go through frames of a video in order; the next ones are decoded and prepared while the model works.
+
+        Args:
+            frames: objects with an upright RGB ``image``; taken a few ahead, in a thread.
+            top_k, threshold, zero_shot_top_k: as for calling the detector.
+        """
+
+        def read(frame: Frame) -> PreparedImage:
+            return self._prepare(frame.image)
+
+        detect = partial(
+            self._detect_batch, top_k=top_k, threshold=threshold, zero_shot_top_k=zero_shot_top_k, nms=True
+        )
+        with closing(read_ahead(frames)) as coming:
+            stream = detect_stream(
+                coming,
+                read,
+                detect,
+                batch_size=self.batch_size,
+                readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
+                pixels=lambda frame: frame.image.width * frame.image.height,
+            )
+            for frame, _, found in stream:
+                assert isinstance(found, Detections)  # reading a picture that is there cannot fail
+                yield frame, found
 
     def _same_process(self, process: int) -> None:
         """Raise HoiError in a fork: the threads that compute were not copied, and it would wait for ever."""

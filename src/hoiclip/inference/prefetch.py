@@ -11,11 +11,15 @@ on who was read first, so a run can be repeated to the bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -77,7 +81,7 @@ def prepare(
 class Pending:
     """An image of the stream: being read, ready, or done."""
 
-    path: Path | str
+    path: Any
     pixels: int
     reading: Future[PreparedImage | HoiError]
     ready: PreparedImage | None = None
@@ -101,20 +105,20 @@ class Pending:
 
 
 def detect_stream(
-    paths: Iterable[str | Path],
-    read: Callable[[Path | str], PreparedImage | HoiError],
+    paths: Iterable[Any],
+    read: Callable[[Any], PreparedImage | HoiError],
     detect: Callable[[Sequence[PreparedImage]], list[Detections]],
     *,
     batch_size: int = 1,
     readers: int = 2,
-    pixels: Callable[[Path | str], int] = declared_pixels,
-) -> Generator[tuple[Path | str, Image.Image | None, Detections | HoiError], None, None]:
+    pixels: Callable[[Any], int] = declared_pixels,
+) -> Generator[tuple[Any, Image.Image | None, Detections | HoiError], None, None]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
 
     So few, that together they have no more than :data:`MOST_PIXELS`, unless a single one has.
 
     Args:
-        paths: files, taken one by one as they are needed.
+        paths: files, addresses or whatever else ``read`` and ``pixels`` take, one by one as they are needed.
         read: called in a thread, :func:`prepare` with its arguments.
         detect: one result for each of at most ``batch_size`` images of equal view size.
         batch_size: how many images share a forward pass.
@@ -126,10 +130,10 @@ def detect_stream(
         None and what is wrong with the file.
     """
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
-    named: Iterator[Path | str] = (path if is_address(path) else Path(path) for path in paths)
+    named = (Path(path) if isinstance(path, str) and not is_address(path) else path for path in paths)
     coming = ((path, 0 if is_address(path) else pixels(path)) for path in named)
     line: deque[Pending] = deque()
-    held_back: tuple[Path | str, int] | None = None
+    held_back: tuple[Any, int] | None = None
     pool = ThreadPoolExecutor(readers, thread_name_prefix="hoiclip-reader")
     try:
         while True:
@@ -164,6 +168,72 @@ def _detect_first(
         found = detect([place.ready for place in batch if place.ready])
         for place, detections in zip(batch, found, strict=True):
             place.finish(detections)
+
+
+T = TypeVar("T")
+
+
+def read_ahead(items: Iterable[T], waiting: int = 4) -> Generator[T]:
+    """The same items, made in a thread of their own, at most ``waiting`` of them before they are asked for."""
+    line: Queue[tuple[T | None, BaseException | None, bool]] = Queue(waiting)
+    stopped = Event()
+
+    def put(*entry: Any) -> None:
+        while not stopped.is_set():
+            with suppress(Full):
+                line.put(entry, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for item in items:
+                put(item, None, False)
+                if stopped.is_set():
+                    return
+            put(None, None, True)
+        except BaseException as error:
+            put(None, error, True)
+
+    thread = Thread(target=make, name="hoiclip-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, ended = line.get()
+            if error is not None:
+                raise error
+            if ended:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class Behind:
+    """Does what it is told in a thread of its own, one after the other, at most ``waiting`` of them late.
+
+    What goes wrong there is raised by the next call.
+    """
+
+    def __init__(self, waiting: int = 4) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hoiclip-behind")
+        self._line: deque[Future[None]] = deque()
+        self._waiting = waiting
+
+    def do(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Put work in line; waits where the line is full."""
+        self._line.append(self._pool.submit(work, *arguments))
+        while len(self._line) > self._waiting or (self._line and self._line[0].done()):
+            self._line.popleft().result()
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for work in self._line:
+                work.result()
 
 
 def images_in_flight(batch_size: int, readers: int) -> int:

@@ -112,8 +112,8 @@ def _grow(extent: list[float], primitives: Sequence[Primitive]) -> None:
         extent[3] = max(extent[3], max(ys) + half)
 
 
-def _cut_out(group: Group) -> Cutout:
-    """Persons come first among the owners, then things."""
+def cut_out(group: Group) -> Cutout:
+    """Flatten a group; persons come first among the owners, then things."""
     persons = len(group.persons)
     layers = [person.layers() for person in group.persons]
     names = ["person"] * persons + [thing.kind.name for thing in group.things]
@@ -134,7 +134,8 @@ def _cut_out(group: Group) -> Cutout:
     return Cutout(parts, names, extents, pairs)
 
 
-def _pixel_boxes(cutout: Cutout, place: Placement, size: int) -> list[Box]:
+def pixel_boxes(cutout: Cutout, place: Placement, size: int) -> list[Box]:
+    """The box of each owner, xyxy pixels, cut to an image of ``size`` by ``size``."""
     boxes = []
     for x0, y0, x1, y1 in cutout.extents:
         a, b = place.x + place.mirror * place.scale * x0, place.x + place.mirror * place.scale * x1
@@ -187,13 +188,13 @@ def sample_scene(
         distractors: at most so many things nobody has to do with.
     """
     scene = Scene(size, sample_background(stream, size))
-    cutouts = [_cut_out(compose(stream, pair, weights, extras)) for pair in wanted]
+    cutouts = [cut_out(compose(stream, pair, weights, extras)) for pair in wanted]
     chosen: list[tuple[Cutout, Placement, list[Box]]] = []
     for cutout in cutouts:
         best = None
         for _ in range(10):
             place = _place(stream, cutout, size, scene.background.horizon, len(cutouts))
-            boxes = _pixel_boxes(cutout, place, size)
+            boxes = pixel_boxes(cutout, place, size)
             crowding = sum(_overlap(b, c) for b in boxes for _, _, others in chosen for c in others)
             if best is None or crowding < best[0]:
                 best = (crowding, place, boxes)
@@ -205,7 +206,7 @@ def sample_scene(
             chosen = candidate
     chosen.sort(key=lambda item: item[1].y)
     for cutout, place, boxes in chosen:
-        _add(scene, cutout, place, boxes)
+        add_group(scene, cutout, place, boxes)
     for _ in range(stream.integer(0, distractors + 1)):
         _add_distractor(stream, scene)
     scene.placements.sort(key=lambda place: place.y)
@@ -247,7 +248,8 @@ def _legible(candidate: Sequence[tuple[Cutout, Placement, list[Box]]]) -> bool:
     return True
 
 
-def _add(scene: Scene, cutout: Cutout, place: Placement, boxes: Sequence[Box]) -> None:
+def add_group(scene: Scene, cutout: Cutout, place: Placement, boxes: Sequence[Box]) -> None:
+    """Put a group with its boxes and pairs into a scene."""
     start = len(scene.boxes)
     for part in cutout.parts:
         if part.owner >= 0:
@@ -262,15 +264,15 @@ def _add_distractor(stream: RandomStream, scene: Scene) -> None:
     """A thing on the ground that nobody uses, if there is room for one."""
     size = scene.size
     idle = [(h, o) for h, o, verbs in scene.pairs if "no_interaction" in verbs]
-    cutout = _cut_out(_lone_thing(stream, tumble=0.0))
+    cutout = cut_out(_lone_thing(stream, tumble=0.0))
     for _ in range(5):
         place = _place(stream, cutout, size, scene.background.horizon, 2)
-        (box,) = _pixel_boxes(cutout, place, size)
+        (box,) = pixel_boxes(cutout, place, size)
         clear = all(_overlap(box, b) < 0.15 * min(_area(box), _area(b)) for b in scene.boxes)
         if clear and all(
             _distance(scene.boxes[h], box) > LONELY_MARGIN * _distance(scene.boxes[h], scene.boxes[o]) for h, o in idle
         ):
-            _add(scene, cutout, place, [box])
+            add_group(scene, cutout, place, [box])
             return
 
 
@@ -320,7 +322,7 @@ def sample_still_life(stream: RandomStream, size: int = 128) -> Scene:
     scene = Scene(size, sample_background(stream, size))
     makers = ["person"] * stream.integer(1, 4) + ["thing"] * stream.integer(1, 6)
     for maker in stream.shuffled(makers):
-        cutout = _cut_out(
+        cutout = cut_out(
             _lone_person(stream) if maker == "person" else _lone_thing(stream, tumble=stream.choice((0.1, 1.4)))
         )
         x0, y0, x1, y1 = cutout.extent
@@ -332,9 +334,9 @@ def sample_still_life(stream: RandomStream, size: int = 128) -> Scene:
             x = stream.uniform(-left * scale, size - right * scale)
             y = stream.uniform(y1 * scale, size + y0 * scale)
             place = Placement(cutout.parts, x, y, scale, mirror)
-            (box,) = _pixel_boxes(cutout, place, size)
+            (box,) = pixel_boxes(cutout, place, size)
             if all(_overlap(box, b) < HIDDEN * min(_area(box), _area(b)) for b in scene.boxes):
-                _add(scene, cutout, place, [box])
+                add_group(scene, cutout, place, [box])
                 break
     scene.foreground = sample_foreground(stream, size)
     return scene

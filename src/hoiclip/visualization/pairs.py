@@ -26,8 +26,12 @@ class DrawnPair(NamedTuple):
 
 def pair_colours(count: int) -> list[Colour]:
     """Colours far apart from one another, the same ones every time."""
-    hues = [(0.03 + i * 0.618034) % 1.0 for i in range(count)]
-    return [tuple(int(255 * c) for c in colorsys.hsv_to_rgb(h, 0.85, 0.95)) for h in hues]  # type: ignore[misc]
+    return [pair_colour(i) for i in range(count)]
+
+
+def pair_colour(number: int) -> Colour:
+    """The colour of a number, always the same, far from those of the numbers near it."""
+    return tuple(int(255 * c) for c in colorsys.hsv_to_rgb((0.03 + number * 0.618034) % 1.0, 0.85, 0.95))  # type: ignore[return-value]
 
 
 def draw_pairs(
