@@ -192,9 +192,9 @@ def find_error_kinds(
         before += len(table.truth_hoi_ids)
     if not parts:
         raise HoiError("there are no annotated images to evaluate on")
-    detected = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    truth = [np.concatenate(column) for column in zip(*truths, strict=True)]
-    return ErrorKinds(*detected, *truth, vocabulary=vocabulary)
+    places, hoi_ids, scores, kind, target = (np.concatenate(column) for column in zip(*parts, strict=True))
+    truth_image, truth_hoi_ids = (np.concatenate(column) for column in zip(*truths, strict=True))
+    return ErrorKinds(places, hoi_ids, scores, kind, target, truth_image, truth_hoi_ids, vocabulary)
 
 
 @dataclass(frozen=True, eq=False)
