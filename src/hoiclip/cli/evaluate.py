@@ -59,6 +59,11 @@ def add_arguments(parser: CommandParser) -> None:
         help="write the model's detections as JSON lines here, as they "
         "are found; the same command goes on after them where it was cut off",
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR",
+        help="write a web page here that explains the numbers: kinds of errors and what fixing each would bring, "
+        "curves, classes, confused verbs, the worst images; figures beside it as PNG and CSV",
+    )  # fmt: skip
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
     experiment_arguments(parser, own=("name", "seed", "out"))
 
@@ -78,14 +83,20 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    if args.report and args.sweep:
+        raise HoiError("--report explains one evaluation, --sweep makes several: leave one of them out")
     if args.detections:
         counts = partial(_training_instances, args)
-        results = evaluate_detections(experiment, args.detections, args.annotations, training_instances=counts)
+        results = evaluate_detections(
+            experiment, args.detections, args.annotations, training_instances=counts, report=args.report
+        )
     else:
         results = _evaluate_model(experiment, args)
     print(render_table(results))
     if args.out:
         write_results(args.out, results)
+    if args.report:
+        print(f"report: {args.report / 'index.html'}")
     return 0
 
 
@@ -113,8 +124,9 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
+    reported = {"report": args.report, "title": f"{args.model or 'the shipped model'} on {args.config}"}
     if not (args.save_detections or args.submission):
-        return evaluate_model(experiment, detector, training_instances=counts)
+        return evaluate_model(experiment, detector, training_instances=counts, **reported)
     found: dict[str, Detections] = {}
     kept: list[KeptDetections] = []
 
@@ -124,7 +136,7 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
         kept.append(_kept_detections(experiment, args, vocabulary))
         return kept[0]
 
-    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts)
+    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts, **reported)
     if args.submission:
         vcoco = experiment.evaluation.protocol == "vcoco"
         (write_vcoco_pickle if vcoco else write_hicodet_matlab)(kept[0] if kept else found, args.submission)

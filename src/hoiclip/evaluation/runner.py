@@ -214,6 +214,7 @@ def evaluate_detections(
     annotations: str | Path | None,
     *,
     training_instances: TrainingCounts = None,
+    report: Path | None = None,
 ) -> Results:
     """Evaluate a file of detections, of whatever method; no image is opened.
 
@@ -223,10 +224,12 @@ def evaluate_detections(
         detections: JSON lines, see ``docs/protocols.md``.
         annotations: dataset folder or annotation file.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
+        report: folder for a page that explains the numbers, :mod:`hoiclip.evaluation.html_report`.
 
     Raises:
         HoiError: a file that cannot be read, that does not fit the other, or that holds nothing.
     """
+    _check_report(report, experiment)
     data = open_evaluation_data(experiment) if annotations is None else _annotated(experiment, annotations)
     images, vocabulary, protocol = data.annotations, data.vocabulary, experiment.evaluation.protocol
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
@@ -237,7 +240,27 @@ def evaluate_detections(
         raise HoiError(f"{detections}: holds no detections; an image in which nothing was found has a line too")
     for file_name, of_image in found.items():
         evaluators.add(file_name, of_image)
-    return evaluators.results()
+    results = evaluators.results()
+    if report is not None:
+        _write_report(report, Path(detections).name, results, found, images, vocabulary, data.open_samples)
+    return results
+
+
+def _check_report(report: Path | None, experiment: Experiment) -> None:
+    """Raise HoiError where there can be no report, before anything is evaluated."""
+    if report is None:
+        return
+    if experiment.evaluation.protocol == "vcoco":
+        raise HoiError("--report tells of verb-object pairs; V-COCO's roles have none: leave it out")
+    from hoiclip.evaluation.html_report import report_folder  # matplotlib only where it is asked for
+
+    report_folder(report)
+
+
+def _write_report(folder: Path, title: str, results: Results, *evaluated: Any) -> None:
+    from hoiclip.evaluation.html_report import Evaluated, write_report
+
+    write_report(folder, Evaluated(title, results, *evaluated))
 
 
 def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationData:
@@ -259,6 +282,8 @@ def evaluate_model(
     keep: Kept = None,
     progress: bool = True,
     training_instances: TrainingCounts = None,
+    report: Path | None = None,
+    title: str = "model",
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
@@ -271,11 +296,14 @@ def evaluate_model(
             vocabulary that gives such a mapping; images that it holds are not detected again.
         progress: show a bar.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
+        report: as in :func:`evaluate_detections`.
+        title: what the report calls the model.
 
     Raises:
         HoiError: missing data, an image that cannot be read (after all others were detected, where only
             decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
+    _check_report(report, experiment)
     data, vocabulary = _prepared(experiment, detector, progress=progress)
     protocol = experiment.evaluation.protocol
     found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
@@ -288,12 +316,15 @@ def evaluate_model(
     missing = detect_samples(model, data, done=frozenset(found), unreadable=unreadable, progress=progress)
     for file_name, detections in missing:
         evaluators.add(file_name, detections)
-        if keep is not None:
+        if keep is not None or report is not None:
             found[file_name] = detections
     if unreadable:
         count = f"{len(unreadable):,} of {len(data.samples):,} images cannot be read"
         raise HoiError(f"{unreadable[0]} ({count}, so there are no metrics; mend them and give the same command again)")
-    return evaluators.results()
+    results = evaluators.results()
+    if report is not None:
+        _write_report(report, title, results, found, data.annotations, vocabulary, lambda: data.samples)
+    return results
 
 
 def sweep_top_k(
