@@ -8,21 +8,18 @@ from __future__ import annotations
 import html
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from hoiclip.data.annotations import AnnotatedImage
-from hoiclip.data.samples import Samples
-from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import breakdowns, report_figures, report_images
 from hoiclip.evaluation.error_kinds import ERRORS, KINDS, ErrorKinds, find_error_kinds
 from hoiclip.evaluation.hicodet import HicoDetResult
+from hoiclip.evaluation.reports import Evaluated
 from hoiclip.files import ASSETS, write_text_atomic
-from hoiclip.vocabulary import HoiVocabulary
 
 PAGE = "index.html"
 CONFUSIONS = 20
@@ -39,27 +36,6 @@ MEANINGS = {
     "missed": "annotated pairs that no detection found, nor nearly was",
 }
 PART_HEAD = ("part", "classes", "annotated", "found", "mean AP")
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What a report tells of.
-
-    Attributes:
-        title: what was evaluated.
-        results: of the HICO-DET protocols by name, the main one first.
-        detections: by file name.
-        annotations: of all images.
-        vocabulary: what the ids mean.
-        open_samples: the images; None, or one that raises HoiError, leaves out the drawings.
-    """
-
-    title: str
-    results: Mapping[str, HicoDetResult]
-    detections: Mapping[str, Detections]
-    annotations: Sequence[AnnotatedImage]
-    vocabulary: HoiVocabulary
-    open_samples: Callable[[], Samples] | None = None
 
 
 def report_folder(folder: str | Path) -> Path:
@@ -85,9 +61,11 @@ def write_report(folder: str | Path, evaluated: Evaluated) -> Path:
         The page.
 
     Raises:
-        HoiError: if the folder cannot be written to, or detections do not fit the annotations.
+        HoiError: if the folder cannot be written to, nothing is annotated, or detections do not fit the annotations.
     """
     path = report_folder(folder)
+    if not any(len(image.hoi_ids) for image in evaluated.annotations):
+        raise HoiError("no pair is annotated in these images, so there is nothing to report on")
     errors = find_error_kinds(evaluated.detections, evaluated.annotations, evaluated.vocabulary)
     worst = _worst(path, evaluated, errors)
     result = next(iter(evaluated.results.values()))
@@ -109,7 +87,6 @@ def write_report(folder: str | Path, evaluated: Evaluated) -> Path:
         parts=_parts(path, evaluated, errors, result),
         classes=_classes(path, result),
         worst=worst,
-        worst_link='<a href="#worst">Worst images</a>' if worst else "",
         footer="Made by hoiclip evaluate --report. Every table lies beside this page as CSV, every figure as PNG.",
     )
     write_text_atomic(path / PAGE, content)
@@ -204,8 +181,6 @@ def _parts(folder: Path, evaluated: Evaluated, errors: ErrorKinds, result: HicoD
     groups = {title: parts for title, parts in groups.items() if parts}
     rows = [(title, *astuple(part)) for title, parts in groups.items() for part in parts]
     report_figures.write_csv(folder / "parts.csv", ["group", *PART_HEAD], rows)
-    if not groups:
-        return "<p>No pair is annotated.</p>"
     report_figures.draw_parts(folder / "parts.png", groups)
     tables = "".join(
         f"<h3>By {html.escape(title)}</h3>"
@@ -235,15 +210,13 @@ def _classes(folder: Path, result: HicoDetResult) -> str:
 
 
 def _worst(folder: Path, evaluated: Evaluated, errors: ErrorKinds) -> str:
-    """The section of the worst images; nothing where no pair is annotated."""
+    """The section of the worst images."""
     listed, reason = report_images.draw_worst(
         folder, evaluated.detections, evaluated.annotations, errors, evaluated.open_samples
     )
     heads = ["file_name", "ap", "annotated", "found", "not_found"]
     rows = [(w.name, w.figures.ap, w.figures.annotated, w.figures.found, "; ".join(w.not_found)) for w in listed]
     report_figures.write_csv(folder / "worst_images.csv", heads, rows)
-    if not listed:
-        return ""
     told = "The AP of an image ranks all its detections together; of equal ones, those with more pairs not found first."
     told += f" Not drawn: {reason}." if reason else " Left what is annotated, right the best detections."
     pieces = [f'<h2 id="worst">Worst images</h2><p>{html.escape(told)}</p><div class="worst">']

@@ -67,13 +67,18 @@ def draw_reliability(path: Path, result: Reliability) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="score = share of correct ones")
         axes.plot([b.mean_score for b in bins], [b.precision for b in bins], color=BLUE, marker="o", label="detections")
         for b in bins:
-            above = (b.mean_score, b.precision), (0, 7)
-            axes.annotate(f"{b.detections:,}", above[0], above[1], textcoords="offset points", fontsize=7, ha="center")
+            place, above = (b.mean_score, b.precision), (0, 7)
+            axes.annotate(_short(b.detections), place, above, textcoords="offset points", fontsize=7, ha="center")
         what = "interaction probability" if result.interaction else "score"
         axes.set(xlabel=f"{what}, mean of bin", ylabel="share of correct detections", xlim=(0, most), ylim=(0, 1.05))
         axes.legend(loc="upper left")
 
     _save(path, draw)
+
+
+def _short(number: int) -> str:
+    """A count of few letters, as 217k."""
+    return f"{number:,}" if number < 10_000 else f"{number / 1000:,.0f}k"
 
 
 def draw_parts(path: Path, groups: Mapping[str, Sequence[Part]]) -> None:
@@ -86,6 +91,7 @@ def draw_parts(path: Path, groups: Mapping[str, Sequence[Part]]) -> None:
             bars = axes.bar([part.name.replace(" and ", "\nand ") for part in parts], heights, color=BLUE)
             axes.bar_label(bars, [f"{h:.1f}" for h in heights], padding=2)
             axes.set_title(title, fontsize=10)
+            axes.margins(y=0.1)  # room for the numbers above
             axes.grid(axis="x", visible=False)
             axes.tick_params(axis="x", labelsize=8)
         panels[0].set_ylabel("mean AP, %")

@@ -27,6 +27,7 @@ from hoiclip.detection_files import load_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
+from hoiclip.evaluation.reports import Evaluated
 from hoiclip.evaluation.vcoco import VcocoEvaluator
 from hoiclip.experiments.data import EVALUATED, EvaluationData, open_evaluation_data
 from hoiclip.experiments.options import Experiment
@@ -214,7 +215,7 @@ def evaluate_detections(
     annotations: str | Path | None,
     *,
     training_instances: TrainingCounts = None,
-    report: Path | None = None,
+    explain: Callable[[Evaluated], Any] | None = None,
 ) -> Results:
     """Evaluate a file of detections, of whatever method; no image is opened.
 
@@ -224,12 +225,11 @@ def evaluate_detections(
         detections: JSON lines, see ``docs/protocols.md``.
         annotations: dataset folder or annotation file.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
-        report: folder for a page that explains the numbers, :mod:`hoiclip.evaluation.html_report`.
+        explain: called with everything that went into the results; not for V-COCO's roles.
 
     Raises:
         HoiError: a file that cannot be read, that does not fit the other, or that holds nothing.
     """
-    _check_report(report, experiment)
     data = open_evaluation_data(experiment) if annotations is None else _annotated(experiment, annotations)
     images, vocabulary, protocol = data.annotations, data.vocabulary, experiment.evaluation.protocol
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
@@ -241,26 +241,9 @@ def evaluate_detections(
     for file_name, of_image in found.items():
         evaluators.add(file_name, of_image)
     results = evaluators.results()
-    if report is not None:
-        _write_report(report, Path(detections).name, results, found, images, vocabulary, data.open_samples)
+    if explain is not None and evaluators.pairs:
+        explain(Evaluated(Path(detections).name, results, found, images, vocabulary, data.open_samples))
     return results
-
-
-def _check_report(report: Path | None, experiment: Experiment) -> None:
-    """Raise HoiError where there can be no report, before anything is evaluated."""
-    if report is None:
-        return
-    if experiment.evaluation.protocol == "vcoco":
-        raise HoiError("--report tells of verb-object pairs; V-COCO's roles have none: leave it out")
-    from hoiclip.evaluation.html_report import report_folder  # matplotlib only where it is asked for
-
-    report_folder(report)
-
-
-def _write_report(folder: Path, title: str, results: Results, *evaluated: Any) -> None:
-    from hoiclip.evaluation.html_report import Evaluated, write_report
-
-    write_report(folder, Evaluated(title, results, *evaluated))
 
 
 def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationData:
@@ -282,7 +265,7 @@ def evaluate_model(
     keep: Kept = None,
     progress: bool = True,
     training_instances: TrainingCounts = None,
-    report: Path | None = None,
+    explain: Callable[[Evaluated], Any] | None = None,
     title: str = "model",
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
@@ -296,14 +279,13 @@ def evaluate_model(
             vocabulary that gives such a mapping; images that it holds are not detected again.
         progress: show a bar.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
-        report: as in :func:`evaluate_detections`.
-        title: what the report calls the model.
+        explain: as in :func:`evaluate_detections`.
+        title: what this evaluation is called there.
 
     Raises:
         HoiError: missing data, an image that cannot be read (after all others were detected, where only
             decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
-    _check_report(report, experiment)
     data, vocabulary = _prepared(experiment, detector, progress=progress)
     protocol = experiment.evaluation.protocol
     found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
@@ -316,14 +298,14 @@ def evaluate_model(
     missing = detect_samples(model, data, done=frozenset(found), unreadable=unreadable, progress=progress)
     for file_name, detections in missing:
         evaluators.add(file_name, detections)
-        if keep is not None or report is not None:
+        if keep is not None or explain is not None:
             found[file_name] = detections
     if unreadable:
         count = f"{len(unreadable):,} of {len(data.samples):,} images cannot be read"
         raise HoiError(f"{unreadable[0]} ({count}, so there are no metrics; mend them and give the same command again)")
     results = evaluators.results()
-    if report is not None:
-        _write_report(report, title, results, found, data.annotations, vocabulary, lambda: data.samples)
+    if explain is not None and evaluators.pairs:
+        explain(Evaluated(title, results, found, data.annotations, vocabulary, lambda: data.samples))
     return results
 
 
