@@ -102,7 +102,7 @@ def _numbers(folder: Path, results: Mapping[str, HicoDetResult]) -> str:
     values = {name: [row.get(c, math.nan) for c in columns] for name, row in means.items()}
     report_figures.write_csv(folder / "numbers.csv", ["protocol", *columns], [(n, *v) for n, v in values.items()])
     shown = [(name, *map(percent, of_protocol)) for name, of_protocol in values.items()]
-    heads = ["protocol", *(c.replace("_", " ").replace("non rare", "non-rare") for c in columns)]
+    heads = ["protocol", *(c.replace("_", " ").replace("non rare", "non-rare").replace(" gt", " GT") for c in columns)]
     return f"<p>In percent.</p>{table(heads, shown, 'the numbers of every protocol')}"
 
 
@@ -172,7 +172,7 @@ def _parts(folder: Path, evaluated: Evaluated, errors: ErrorKinds, result: HicoD
     areas = breakdowns.smaller_areas(in_order), breakdowns.smaller_areas(evaluated.annotations)
     known = result.training_instances is not None
     groups = {
-        "training instances of the class" if known else "rare classes": breakdowns.by_training_instances(
+        "training instances of the class" if known else "rarity of the class": breakdowns.by_training_instances(
             errors, result.training_instances
         ),
         "size of the smaller box": breakdowns.by_size(errors, *areas),
