@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hoiclip.detections import Detections
     from hoiclip.evaluation.kept_detections import KeptDetections
+    from hoiclip.evaluation.reports import Evaluated
     from hoiclip.experiments.options import Experiment
     from hoiclip.vocabulary import HoiVocabulary
 
@@ -59,6 +60,11 @@ def add_arguments(parser: CommandParser) -> None:
         help="write the model's detections as JSON lines here, as they "
         "are found; the same command goes on after them where it was cut off",
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR",
+        help="write a web page here that explains the numbers: kinds of errors and what fixing each would bring, "
+        "curves, classes, confused verbs, the worst images; figures beside it as PNG and CSV",
+    )  # fmt: skip
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
     experiment_arguments(parser, own=("name", "seed", "out"))
 
@@ -78,18 +84,42 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    evaluated: list[Evaluated] = []
+    explain = None
+    if args.report:
+        _check_report(args, experiment)
+        explain = evaluated.append
     if args.detections:
         counts = partial(_training_instances, args)
-        results = evaluate_detections(experiment, args.detections, args.annotations, training_instances=counts)
+        results = evaluate_detections(
+            experiment, args.detections, args.annotations, training_instances=counts, explain=explain
+        )
     else:
-        results = _evaluate_model(experiment, args)
+        results = _evaluate_model(experiment, args, explain)
     print(render_table(results))
     if args.out:
         write_results(args.out, results)
+    for explained in evaluated:  # after the table: what fails here loses no number
+        from hoiclip.evaluation.html_report import write_report
+
+        print(f"report: {write_report(args.report, explained)}")
     return 0
 
 
-def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
+def _check_report(args: argparse.Namespace, experiment: Experiment) -> None:
+    """Raise HoiError where there can be no report, before anything is evaluated."""
+    from hoiclip.evaluation.html_report import report_folder
+
+    if args.sweep:
+        raise HoiError("--report explains one evaluation, --sweep makes several: leave one of them out")
+    if experiment.evaluation.protocol == "vcoco":
+        raise HoiError("--report explains results of verb-object pairs, not V-COCO's roles: leave it out")
+    report_folder(args.report)
+
+
+def _evaluate_model(
+    experiment: Experiment, args: argparse.Namespace, explain: Callable[[Evaluated], Any] | None
+) -> dict[str, Any]:
     from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
 
@@ -97,8 +127,9 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
+    title = f"{args.model or 'the shipped model'} on {args.config}"
     if not (args.save_detections or args.submission):
-        return evaluate_model(experiment, detector, training_instances=counts)
+        return evaluate_model(experiment, detector, training_instances=counts, explain=explain, title=title)
     found: dict[str, Detections] = {}
     kept: list[KeptDetections] = []
 
@@ -108,7 +139,7 @@ def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[st
         kept.append(_kept_detections(experiment, args, vocabulary))
         return kept[0]
 
-    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts)
+    results = evaluate_model(experiment, detector, keep=keep, training_instances=counts, explain=explain, title=title)
     if args.submission:
         vcoco = experiment.evaluation.protocol == "vcoco"
         (write_vcoco_pickle if vcoco else write_hicodet_matlab)(kept[0] if kept else found, args.submission)

@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     from hoiclip.data.dataset import people_of
     from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth
     from hoiclip.detection_files import load_detections, save_detections
+    from hoiclip.evaluation.error_kinds import ErrorKinds, find_error_kinds
     from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
-    from hoiclip.evaluation.reports import render_table, result_dict, write_results
+    from hoiclip.evaluation.html_report import write_report
+    from hoiclip.evaluation.reports import Evaluated, render_table, result_dict, write_results
     from hoiclip.evaluation.submissions import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.vcoco import VcocoEvaluator, VcocoResult, evaluate_vcoco, evaluate_vcoco_records
     from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult, evaluate_vcoco_pairwise, rank_verbs
 
 __all__ = [
+    "ErrorKinds",
+    "Evaluated",
     "HicoDetEvaluator",
     "HicoDetResult",
     "VcocoEvaluator",
@@ -25,6 +29,7 @@ __all__ = [
     "evaluate_vcoco",
     "evaluate_vcoco_pairwise",
     "evaluate_vcoco_records",
+    "find_error_kinds",
     "load_detections",
     "load_vcoco_ground_truth",
     "people_of",
@@ -34,6 +39,7 @@ __all__ = [
     "save_detections",
     "sweep_enhancement",
     "write_hicodet_matlab",
+    "write_report",
     "write_results",
     "write_vcoco_pickle",
 ]
@@ -43,13 +49,15 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
         __name__,
         {
             "hoiclip.detection_files": ("load_detections", "save_detections"),
+            "hoiclip.evaluation.error_kinds": ("ErrorKinds", "find_error_kinds"),
+            "hoiclip.evaluation.html_report": ("write_report",),
             "hoiclip.evaluation.hicodet": (
                 "HicoDetEvaluator",
                 "HicoDetResult",
                 "evaluate_hicodet",
                 "sweep_enhancement",
             ),
-            "hoiclip.evaluation.reports": ("render_table", "result_dict", "write_results"),
+            "hoiclip.evaluation.reports": ("Evaluated", "render_table", "result_dict", "write_results"),
             "hoiclip.evaluation.submissions": ("write_hicodet_matlab", "write_vcoco_pickle"),
             "hoiclip.evaluation.vcoco": ("VcocoEvaluator", "VcocoResult", "evaluate_vcoco", "evaluate_vcoco_records"),
             "hoiclip.evaluation.vcoco_pairwise": ("VcocoPairwiseResult", "evaluate_vcoco_pairwise", "rank_verbs"),

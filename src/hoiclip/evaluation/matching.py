@@ -67,8 +67,8 @@ def true_positives(detected: Pairs, scores: np.ndarray, truth: Pairs, *, touchin
     which = np.repeat(np.arange(len(detected)), count)  # detection of each candidate
     candidate = np.arange(len(which)) - start[which] + first[which]  # its row in truth
 
-    human = _overlap(detected.human_boxes[which], truth.human_boxes[candidate], touching)
-    object_ = _overlap(detected.object_boxes[which], truth.object_boxes[candidate], touching)
+    human = overlap_of(detected.human_boxes[which], truth.human_boxes[candidate], touching)
+    object_ = overlap_of(detected.object_boxes[which], truth.object_boxes[candidate], touching)
     if truth.object_ids is not None and detected.object_ids is not None:
         wanted = truth.object_ids[candidate]
         object_ *= wanted == detected.object_ids[which]
@@ -80,16 +80,16 @@ def true_positives(detected: Pairs, scores: np.ndarray, truth: Pairs, *, touchin
     which, candidate, overlap = which[enough], candidate[enough], overlap[enough]
     order = np.lexsort((-overlap, which))  # stable: equal overlaps in the order of the annotation
     which, candidate = which[order], candidate[order]
-    best = _first_of_each(which)
+    best = first_of_each(which)
     which, candidate = which[best], candidate[best]  # one annotated pair per detection
     order = np.lexsort((-scores[which], candidate))
     which, candidate = which[order], candidate[order]
-    result[which[_first_of_each(candidate)]] = True
+    result[which[first_of_each(candidate)]] = True
     return result
 
 
-def _overlap(a: np.ndarray, b: np.ndarray, touching: bool) -> np.ndarray:
-    """IoU, by default 0 unless the boxes share more than one row and column of pixels."""
+def overlap_of(a: np.ndarray, b: np.ndarray, touching: bool) -> np.ndarray:
+    """(n,) IoU of (n, 4) xyxy boxes; 0 where they share one row or column of pixels, unless ``touching``."""
     iou = box_iou(a, b)
     if not touching:
         apart = (np.maximum(a[:, :2], b[:, :2]) >= np.minimum(a[:, 2:], b[:, 2:])).any(axis=1)
@@ -97,7 +97,7 @@ def _overlap(a: np.ndarray, b: np.ndarray, touching: bool) -> np.ndarray:
     return iou
 
 
-def _first_of_each(numbers: np.ndarray) -> np.ndarray:
+def first_of_each(numbers: np.ndarray) -> np.ndarray:
     """For sorted (M,) numbers: (M,) bool, True at the first of each run."""
     first = np.ones(len(numbers), dtype=bool)
     first[1:] = numbers[1:] != numbers[:-1]

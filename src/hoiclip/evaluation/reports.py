@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data.samples import Samples
+from hoiclip.detections import Detections
 from hoiclip.evaluation.hicodet import HicoDetResult
 from hoiclip.evaluation.vcoco import VcocoResult
 from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult
@@ -19,6 +23,27 @@ from hoiclip.files import write_text_atomic
 from hoiclip.vocabulary import HoiVocabulary
 
 Result = HicoDetResult | VcocoResult | VcocoPairwiseResult
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with all that went into it, which a report explains.
+
+    Attributes:
+        title: what was evaluated.
+        results: of the HICO-DET protocols by name, the main one first.
+        detections: by file name.
+        annotations: of all images.
+        vocabulary: what the ids mean.
+        open_samples: the images; None, or one that raises HoiError, leaves out the drawings.
+    """
+
+    title: str
+    results: Mapping[str, HicoDetResult]
+    detections: Mapping[str, Detections]
+    annotations: Sequence[AnnotatedImage]
+    vocabulary: HoiVocabulary
+    open_samples: Callable[[], Samples] | None = None
 
 
 def render_table(results: Result | Mapping[str, Result]) -> str:

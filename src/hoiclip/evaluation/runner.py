@@ -27,6 +27,7 @@ from hoiclip.detection_files import load_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
+from hoiclip.evaluation.reports import Evaluated
 from hoiclip.evaluation.vcoco import VcocoEvaluator
 from hoiclip.experiments.data import EVALUATED, EvaluationData, open_evaluation_data
 from hoiclip.experiments.options import Experiment
@@ -214,6 +215,7 @@ def evaluate_detections(
     annotations: str | Path | None,
     *,
     training_instances: TrainingCounts = None,
+    explain: Callable[[Evaluated], Any] | None = None,
 ) -> Results:
     """Evaluate a file of detections, of whatever method; no image is opened.
 
@@ -223,6 +225,7 @@ def evaluate_detections(
         detections: JSON lines, see ``docs/protocols.md``.
         annotations: dataset folder or annotation file.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
+        explain: called with everything that went into the results; not for V-COCO's roles.
 
     Raises:
         HoiError: a file that cannot be read, that does not fit the other, or that holds nothing.
@@ -237,7 +240,10 @@ def evaluate_detections(
         raise HoiError(f"{detections}: holds no detections; an image in which nothing was found has a line too")
     for file_name, of_image in found.items():
         evaluators.add(file_name, of_image)
-    return evaluators.results()
+    results = evaluators.results()
+    if explain is not None and evaluators.pairs:
+        explain(Evaluated(Path(detections).name, results, found, images, vocabulary, data.open_samples))
+    return results
 
 
 def _annotated(experiment: Experiment, annotations: str | Path) -> EvaluationData:
@@ -259,6 +265,8 @@ def evaluate_model(
     keep: Kept = None,
     progress: bool = True,
     training_instances: TrainingCounts = None,
+    explain: Callable[[Evaluated], Any] | None = None,
+    title: str = "model",
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
@@ -271,6 +279,8 @@ def evaluate_model(
             vocabulary that gives such a mapping; images that it holds are not detected again.
         progress: show a bar.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
+        explain: as in :func:`evaluate_detections`.
+        title: what this evaluation is called there.
 
     Raises:
         HoiError: missing data, an image that cannot be read (after all others were detected, where only
@@ -288,12 +298,15 @@ def evaluate_model(
     missing = detect_samples(model, data, done=frozenset(found), unreadable=unreadable, progress=progress)
     for file_name, detections in missing:
         evaluators.add(file_name, detections)
-        if keep is not None:
+        if keep is not None or explain is not None:
             found[file_name] = detections
     if unreadable:
         count = f"{len(unreadable):,} of {len(data.samples):,} images cannot be read"
         raise HoiError(f"{unreadable[0]} ({count}, so there are no metrics; mend them and give the same command again)")
-    return evaluators.results()
+    results = evaluators.results()
+    if explain is not None and evaluators.pairs:
+        explain(Evaluated(title, results, found, data.annotations, vocabulary, lambda: data.samples))
+    return results
 
 
 def sweep_top_k(
