@@ -8,7 +8,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import hoiclip
 from hoiclip.serving.service import DetectionService, ServiceLimits
-from hoiclip.serving.web_page import CSS, make_page
+from hoiclip.serving.web_page import CSS, HEAD, make_page
 
 model = os.environ.get("HOICLIP_MODEL") or None
 folder = Path(tempfile.mkdtemp(prefix="hoiclip-"))
@@ -16,4 +16,4 @@ service = DetectionService(hoiclip.load(model), ServiceLimits(), model or "playg
 page = make_page(service, folder)
 
 if __name__ == "__main__":
-    page.launch(css=CSS, allowed_paths=[str(folder)], max_file_size="20mb")
+    page.launch(css=CSS, head=HEAD, allowed_paths=[str(folder)], max_file_size="20mb")

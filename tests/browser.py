@@ -20,3 +20,11 @@ def open_browser(width: int, height: int) -> Any:
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
         options.add_argument(argument)
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+def accessibility_faults(browser: Any) -> list[str]:
+    """Serious and critical faults of the page that is shown, as axe finds them."""
+    axe = pytest.importorskip("axe_core_python.selenium").Axe()
+    found = axe.run(browser)["violations"]
+    return [f"{fault['id']}: {fault['nodes'][0]['html'][:120]}" for fault in found
+            if fault["impact"] in ("serious", "critical")]  # fmt: skip

@@ -397,6 +397,16 @@ def decoded_frames(path: str | Path) -> tuple[tuple[int, int], tuple[int, int] |
         return as_stored, upright if _orientation(image) != 1 else None
 
 
+def declared_frames(path: str | Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of an image as stored and upright, by its header alone.
+
+    Raises:
+        HoiError: as :func:`load_image`.
+    """
+    with _opened(path) as image:
+        return _frames(image)
+
+
 def _frames(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) as stored, and upright."""
     size = image.height, image.width

@@ -239,7 +239,8 @@ def test_files_stream_and_a_broken_one_is_told(parts: Path, tmp_path: Path) -> N
     (tmp_path / "b.png").write_bytes(b"no")
     (_, image, found), (_, _, wrong) = detector.detect_files([tmp_path / "a.png", tmp_path / "b.png"])
     assert image.size == (90, 60)
-    assert not isinstance(found, HoiError)
+    assert found.source == tmp_path / "a.png"
+    assert found.draw().size == found.draw(image).size
     assert "no image that can be read" in str(wrong)
 
 
@@ -294,3 +295,16 @@ def test_the_default_detector_follows_the_words(parts: Path, monkeypatch: pytest
     for words in ("hico", HoiVocabulary.from_words("ride unicycle")):
         TrainingFreeDetector.from_parts(words, clip=parts / "clip")
     assert asked == ["facebook/detr-resnet-50", "google/owlv2-base-patch16-ensemble"]
+
+
+def test_half_precision_finds_nearly_the_same() -> None:
+    scenes = PlaygroundDataset(3, 6, "test")
+    images = [scenes[i][0] for i in range(6)]
+    named = []
+    for precision in ("fp32", "bf16"):
+        detector = hoiclip.load(
+            "training-free", detector="playground", clip="playground", device="cpu", precision=precision
+        )
+        named.append([{triplet.name for triplet in found[:3]} for found in detector(images, threshold=0.1)])
+    alike = sum(len(full & half) for full, half in zip(*named, strict=True))
+    assert alike >= 0.8 * sum(map(len, named[0])) > 8

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import open_browser
+from browser import accessibility_faults, open_browser
 from PIL import Image
 
 import hoiclip
@@ -264,10 +264,11 @@ def test_the_page_in_a_browser(server: Server, scenes: list[bytes], tmp_path: Pa
 
 
 def _visit(browser: Any, server: Server, image: Path) -> None:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    wait = WebDriverWait(browser, 60)
+    wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])  # the table is drawn anew
     browser.get(server.address)
     upload = wait.until(lambda b: b.find_element(By.CSS_SELECTOR, "input[type=file]"))
     upload.send_keys(str(image))
@@ -282,10 +283,18 @@ def _visit(browser: Any, server: Server, image: Path) -> None:
     wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "img[src*='scene']") or b.find_elements(By.TAG_NAME, "img"))
     time.sleep(1)
     browser.execute_script("arguments[0].click()", button("Detect"))
-    row = wait.until(lambda _: cell("point at bicycle"))
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
-    row.click()
+
+    def chosen(_: Any) -> bool:
+        row = cell("point at bicycle")
+        if row is None:
+            return False
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+        row.click()
+        return True
+
+    wait.until(chosen)
     wait.until(lambda b: "Where the model looked" in b.page_source)
+    assert accessibility_faults(browser) == []
     browser.execute_script("arguments[0].click()", button("Show all"))
     words = browser.find_element(By.CSS_SELECTOR, "textarea")
     words.send_keys("hold ball")

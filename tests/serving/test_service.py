@@ -97,6 +97,11 @@ class _Held:
         self._call()
 
 
+def test_a_published_vocabulary_goes_by_its_name(service: DetectionService) -> None:
+    assert service.vocabulary(" vcoco ").name == "vcoco"
+    assert service.detect(service.open(png()), "playground", threshold=0.0).vocabulary.num_interactions == 90
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -51,6 +51,8 @@ def test_every_experiment_trains(name: str, world: Path, tmp_path: Path) -> None
     }
     if experiment.data.source != "playground":
         changes["data__root"] = world / experiment.data.source
+    if experiment.model.start is not None:
+        changes["model__start"] = "playground"
     out = train(name, tiny_options(world / "parts", tmp_path / name, **changes))
     assert list(losses(out)) == [1, 2]
     assert all(math.isfinite(loss) for loss in losses(out).values())
@@ -62,7 +64,9 @@ def test_every_experiment_trains(name: str, world: Path, tmp_path: Path) -> None
     assert (model.verbs is None) is (not experiment.model.verb_classifier)
     if experiment.model.verb_classifier:
         assert model.config.verb_weight == experiment.model.verb_weight
-        assert (out / "verbs.safetensors").is_file() is (experiment.verbs.method != "sentence")
+        assert (out / "verbs.safetensors").is_file() is (
+            experiment.verbs.method != "sentence" and experiment.model.start is None
+        )
     if experiment.vocabulary == "vcoco" and model.verbs is not None:
         # ours is (verb, interaction), not the published files' (verb, object), and there is no stray bias
         expected = torch.from_numpy(model.vocabulary.verb_to_interaction)

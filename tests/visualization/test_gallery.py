@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import open_browser
+from browser import accessibility_faults, open_browser
 from PIL import Image
 
 from hoiclip.cli import BAD_INPUT, main
@@ -110,6 +110,7 @@ def test_five_thousand_images_stay_usable_in_a_browser(tmp_path: Path) -> None:
         browser.get(page.as_uri())
         assert count() == "5000 of 5000 images"
         assert cards()[0] == "ride horse 1.00"
+        assert accessibility_faults(browser) == []
         assert len(cards()) <= 360  # the rest is drawn when it is scrolled to
         Select(browser.find_element(By.ID, "verb")).select_by_visible_text("hold")
         assert count() == "1667 of 5000 images"

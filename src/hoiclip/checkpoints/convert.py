@@ -38,7 +38,7 @@ from hoiclip.errors import HoiError
 from hoiclip.models.configuration import HoiClipConfig, clip_config, detector_config
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
-from hoiclip.vocabulary import HoiVocabulary
+from hoiclip.vocabulary import SPLITS, HoiVocabulary
 
 
 def convert_hoiclip(
@@ -188,17 +188,24 @@ def _check_rows(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> Non
 
 
 def _check_seen(weights: Weights, vocabulary: HoiVocabulary, origin: str) -> None:
-    """Tell zero-shot splits of one size apart (RF-UC and NF-UC): a trained row is nearest to its own class's row."""
+    """Tell zero-shot splits of one size apart (RF-UC and NF-UC): a trained row is nearest to its own class's row.
+
+    Refused is only what clearly belongs to another split; rows that were never trained belong to none.
+    """
     trained, rows = weights.get("visual_projection.weight"), weights.get("eval_visual_projection.weight")
     if trained is None or rows is None or len(rows) != vocabulary.num_interactions:
         return
-    nearest = (normalize(trained.float(), dim=-1) @ normalize(rows.float(), dim=-1).T).argmax(dim=-1)
-    fitting = int((nearest == torch.from_numpy(vocabulary.seen)).sum())
-    if 2 * fitting < len(trained):
-        raise HoiError(
-            f"{origin}: was trained on other interactions than the vocabulary {vocabulary.name!r} has as seen ones "
-            f"({fitting} of its {len(trained)} rows belong to them); name the vocabulary it was trained on"
-        )
+    nearest = (normalize(trained.float(), dim=-1) @ normalize(rows.float(), dim=-1).T).argmax(dim=-1).numpy()
+    others = [HoiVocabulary.from_name(f"hico_{split}") for split in SPLITS]
+    for other in others:
+        same_size = len(other.seen) == len(trained) and other.num_interactions == len(rows)
+        if same_size and other.unseen != vocabulary.unseen and 2 * int((nearest == other.seen).sum()) > len(trained):
+            fitting = int((nearest == vocabulary.seen).sum())
+            if fitting < int((nearest == other.seen).sum()):
+                raise HoiError(
+                    f"{origin}: was trained on other interactions than the vocabulary {vocabulary.name!r} has as seen "
+                    f"ones ({fitting} of its {len(trained)} rows belong to them); those of {other.name!r} fit"
+                )
 
 
 def _map_detector(names: KeyMapper, config: HoiClipConfig) -> None:

@@ -132,6 +132,34 @@ def model_argument(parser: argparse.ArgumentParser) -> None:
     hub_arguments(parser)
 
 
+def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: bool = False) -> Any:
+    """Load what :func:`model_argument`, :func:`backend_arguments` and :func:`size_argument` ask for.
+
+    Args:
+        args: of the command.
+        vocabulary: ask for these interactions instead of what was trained.
+        playground: training-free takes the shipped miniature parts, where none are named.
+    """
+    from hoiclip.inference.detector import TRAINING_FREE, load
+    from hoiclip.inference.image_detector import PLAYGROUND
+
+    quiet_libraries()
+    fetch_named_model(args)
+    shipped = PLAYGROUND if playground and args.model == TRAINING_FREE else None
+    detector = load(
+        args.model,
+        vocabulary=vocabulary,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        revision=args.revision,
+        token=args.token,
+        detector=args.detector or shipped,
+        clip=args.clip or shipped,
+    )
+    return detector.set_size(args.size) if args.size else detector
+
+
 def size_argument(parser: argparse.ArgumentParser) -> None:
     """Add the size that images are resized to."""
     parser.add_argument(

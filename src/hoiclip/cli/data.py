@@ -1,11 +1,13 @@
-"""``hoiclip data``: datasets prepared, checked and drawn."""
+"""``hoiclip data``: datasets prepared, checked and drawn; labels of other tools read and written."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from hoiclip.cli.arguments import offline_argument, positive_int
+from hoiclip.cli.arguments import offline_argument, positive_int, probability
+from hoiclip.words import split_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("source", metavar="ROOT|FILE", help="dataset folder or annotation file")
     show.add_argument("image", metavar="NUMBER|FILE_NAME", help="which image of the split")
     show.add_argument("--out", type=Path, help="drawing to write (default: the image's name in hoiclip-out/)")
+    _label_arguments(actions)
     for action in (check, show):
         action.add_argument("--split", help="train, test, ... (default: check all, show the first)")
         action.add_argument("--vocabulary", metavar="NAME|YAML", help="instead of the dataset's own")
@@ -34,8 +37,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--box-format", choices=("xyxy", "xywh"), help="of the JSON form, if it does not say")
 
 
+def _label_arguments(actions: Any) -> None:
+    """The actions between a folder of one's own and a labelling tool."""
+    bring = actions.add_parser("import", help="make a folder of your own from a labelling tool's export")
+    bring.add_argument("file", type=Path, metavar="FILE", help="what the tool exported")
+    bring.add_argument(
+        "--from", dest="form", choices=("label-studio", "cvat", "coco"), required=True, help="which tool"
+    )
+    bring.add_argument("--out", type=Path, required=True, help="new folder to write")
+    bring.add_argument("--images", type=Path, help="folder of the images (default: beside FILE, or in images/ there)")
+    bring.add_argument("--link", action="store_true", help="make links to the images instead of copies")
+    bring.add_argument("--test-share", type=probability, default=0.2, help="share of test images (default 0.2)")
+    bring.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+    bring.add_argument("--people", type=names, default=["person"], metavar='"man, woman"', help="labels of people")
+    bring.add_argument("--vocabulary", metavar="NAME|YAML", help="words to keep to (default: those that occur)")
+    give = actions.add_parser("export", help="write a dataset in the form of a labelling tool")
+    give.add_argument("source", metavar="ROOT|FILE", help="dataset folder or annotation file")
+    give.add_argument("--to", dest="form", choices=("coco", "label-studio"), required=True, help="which form")
+    give.add_argument("--out", type=Path, required=True, help="file to write")
+    give.add_argument("--split", help="train, test, ... (default: all)")
+    give.add_argument("--images", type=Path, help="image folder, instead of the one found")
+
+
+def names(text: str) -> list[str]:
+    """Words between commas."""
+    found = [word for word in split_words(text) if word]
+    if not found:
+        raise argparse.ArgumentTypeError("name at least one label")
+    return found
+
+
 def run(args: argparse.Namespace) -> int:
     """Do one of the actions."""
+    if args.action in ("import", "export"):
+        return _exchange(args)
     from hoiclip.data import check, open_dataset, prepare_hicodet
     from hoiclip.data.annotations import draw_annotations
     from hoiclip.files import sole_writer
@@ -57,4 +92,27 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path("hoiclip-out") / f"{Path(annotation.file_name).stem}.jpg"
     save_image(draw_annotations(image, annotation, dataset.vocabulary), out)
     print(f"{annotation.file_name}: {len(annotation.pairs)} pairs -> {out}")
+    return 0
+
+
+def _exchange(args: argparse.Namespace) -> int:
+    """Labels from a tool, or to it."""
+    from hoiclip.data import export_labels, import_labels
+
+    if args.action == "export":
+        count = export_labels(args.source, args.form, args.out, split=args.split, images=args.images)
+        print(f"{args.source}: {count} images -> {args.out}")
+        return 0
+    report = import_labels(
+        args.file,
+        args.form,
+        args.out,
+        images=args.images,
+        link=args.link,
+        test_share=args.test_share,
+        seed=args.seed,
+        people=args.people,
+        vocabulary=args.vocabulary,
+    )
+    print(report.to_text(), end="")
     return 0

@@ -91,8 +91,9 @@ def show(
         if not math.isnan(means.get(name, math.nan)):
             print(f"  {title:<7}{100 * means[name]:5.1f} %   ({count} interactions{explained})")
     print(f"look at {out / 'demo.png'}; every triplet stands in {writer.path}")
-    print("next: hoiclip train playground            # train this model yourself")
-    print("      hoiclip convert hoiclip FILE.pth --out model/    # a published checkpoint, for photographs")
+    print("next: hoiclip detect photo.jpg --model training-free    # a photograph, without HOI weights")
+    print("      hoiclip models                                    # published weights by name")
+    print("      hoiclip train playground                          # train this model yourself")
 
 
 def scene_cell(image: Image.Image, target: AnnotatedImage, predicted: Detections) -> SceneCell:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from hoiclip.cli.arguments import (
     BAD_INPUT,
     backend_arguments,
-    fetch_named_model,
     model_argument,
+    open_model,
     positive_int,
     probability,
-    quiet_libraries,
     size_argument,
 )
 from hoiclip.cli.detect_video import check_video_arguments, detect_videos, split_sources, video_arguments
@@ -235,32 +234,15 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     elif args.vocabulary is not None:
         vocabulary = HoiVocabulary.coerce(args.vocabulary)
 
-    from hoiclip.inference.detector import (  # heavy: what can be refused has been refused by now
-        SHIPPED_MODEL,
-        TRAINING_FREE,
-        load,
-    )
+    from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE  # heavy: what can be refused has been by now
 
-    quiet_libraries()
-    fetch_named_model(args)
-    at_hub = {"revision": args.revision, "token": args.token}
-    detector = load(
-        args.model,
-        device=args.device,
-        vocabulary=vocabulary,
-        backend=args.backend,
-        precision=args.precision,
-        detector=args.detector,
-        clip=args.clip,
-        **at_hub,
-    )
-    if args.size:
-        detector.set_size(args.size)
+    detector = open_model(args, vocabulary)
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)
         detector.set_vocabulary(vocabulary)
     elif args.interactions is not None and vocabulary is not None and args.model != TRAINING_FREE:
+        at_hub = {"revision": args.revision, "token": args.token}
         tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
     return detector
 

@@ -14,8 +14,8 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
-    fetch_named_model,
     model_argument,
+    open_model,
     positive_int,
     quiet_libraries,
     size_argument,
@@ -92,24 +92,8 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate_model(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
-    from hoiclip.inference.detector import PLAYGROUND, TRAINING_FREE, load
 
-    fetch_named_model(args)
-    parts: dict[str, Any] = {}
-    if args.model == TRAINING_FREE:
-        shipped = PLAYGROUND if experiment.data.source == "playground" else None
-        parts = {"detector": args.detector or shipped, "clip": args.clip or shipped}
-    detector = load(
-        args.model,
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        revision=args.revision,
-        token=args.token,
-        **parts,
-    )
-    if args.size:
-        detector.set_size(args.size)
+    detector = open_model(args, playground=experiment.data.source == "playground")
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hoiclip.cli.arguments import backend_arguments, model_argument, positive_int, quiet_libraries, size_argument
+from hoiclip.cli.arguments import backend_arguments, model_argument, open_model, positive_int, size_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,23 +23,11 @@ def run(args: argparse.Namespace) -> int:
     from hoiclip.optional_modules import optional_module
 
     optional_module("gradio", "web")  # before minutes of loading
-    from hoiclip.inference.detector import load
     from hoiclip.serving.server import serve
     from hoiclip.serving.service import DetectionService, ServiceLimits
 
-    quiet_libraries()
-    detector = load(
-        args.model,
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        revision=args.revision,
-        token=args.token,
-        detector=args.detector,
-        clip=args.clip,
-    )
-    if args.size:
-        detector.set_size(args.size)
+    name = args.model or "playground (drawn scenes)"
+    detector = open_model(args)
     limits = ServiceLimits(waiting=args.waiting, megabytes=args.megabytes)
-    serve(DetectionService(detector, limits, args.model or "playground (drawn scenes)"), args.host, args.port)
+    serve(DetectionService(detector, limits, name), args.host, args.port)
     return 0

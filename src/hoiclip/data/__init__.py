@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hoiclip.data.dataset import Dataset, open_dataset, people_of
     from hoiclip.data.hicodet import load_hicodet
     from hoiclip.data.hoia import load_hoia, save_hoia
+    from hoiclip.data.importing import export_labels, import_labels
     from hoiclip.data.near_copies import merge_near_copies
     from hoiclip.data.prepare import prepare_hicodet
     from hoiclip.data.samples import ImageFolder
@@ -33,8 +34,10 @@ __all__ = [
     "VcocoImage",
     "check",
     "collate",
+    "export_labels",
     "fraction",
     "hold_out",
+    "import_labels",
     "listed",
     "load_custom",
     "load_hicodet",
@@ -61,6 +64,7 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.data.dataset": ("Dataset", "open_dataset", "people_of"),
             "hoiclip.data.hicodet": ("load_hicodet",),
             "hoiclip.data.hoia": ("load_hoia", "save_hoia"),
+            "hoiclip.data.importing": ("export_labels", "import_labels"),
             "hoiclip.data.near_copies": ("merge_near_copies",),
             "hoiclip.data.prepare": ("prepare_hicodet",),
             "hoiclip.data.samples": ("ImageFolder",),

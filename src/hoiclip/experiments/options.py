@@ -43,10 +43,10 @@ class DataOptions:
     """At most so many training images; the playground draws exactly so many."""
     evaluation_images: int | None = None
     """At most so many evaluation images; the playground draws exactly so many."""
-    shorter: int = published.SHORTEST_EDGE
-    """Shorter side of the detector's view at evaluation, in pixels."""
-    longest: int = published.LONGEST_EDGE
-    """Limit of the longer side, in pixels."""
+    shorter: int | None = published.SHORTEST_EDGE
+    """Shorter side of the detector's view at evaluation, in pixels; null takes that of model.start."""
+    longest: int | None = published.LONGEST_EDGE
+    """Limit of the longer side, in pixels; null takes that of model.start."""
     augment: bool = True
     """Flip, jitter, resize and crop while training; without it every image has the evaluation's size."""
     flip: float = published.FLIP_PROBABILITY
@@ -107,8 +107,8 @@ class ModelOptions:
     """Weight of GEN-VLKT's mimic loss; 0 gives Base of Table 5."""
     classifier_bias: Literal["none", "published"] = "none"
     """Bias of HOICLIP's text classifiers: none, or frozen at random as the published program leaves it by accident."""
-    dropout: float = published.DROPOUT
-    """Of attention, hidden layers and residual branches of encoder and decoders; 0 where features are cached."""
+    dropout: float | None = published.DROPOUT
+    """Of attention, hidden layers and residual branches of encoder and decoders; null keeps that of model.start."""
     published: bool = False
     """Train the published program to the letter: sets what ours does otherwise on purpose (docs/recipe.md)."""
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from hoiclip.inference.training_free.detector import TrainingFreeDetector
 
 TRAINING_FREE = "training-free"  # as a model's name
-PLAYGROUND = "playground"  # as a part of it: the shipped miniature
 SHIPPED_MODEL = ASSETS / "playground" / "model"
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
 ImageLike = str | Path | Image.Image | np.ndarray

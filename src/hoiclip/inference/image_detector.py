@@ -23,6 +23,7 @@ from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, de
 from hoiclip.vocabulary import HoiVocabulary
 
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
+PLAYGROUND = "playground"  # as a part of the training-free detector: the shipped miniature
 
 
 class HasImage(Protocol):
@@ -187,13 +188,16 @@ class ImageDetector(ABC):
             zero_shot_top_k=zero_shot_top_k,
             nms=nms,
         )
-        return detect_stream(
+        stream = detect_stream(
             paths,
             partial(self._read, keep_image=keep_images, draft=draft),
             detect,
             batch_size=self.batch_size,
             readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
         )
+        with closing(stream):  # readers end with whoever stops listening
+            for path, image, result in stream:
+                yield path, image, result if isinstance(result, HoiError) else replace(result, source=path)
 
     def detect_frames(
         self, frames: Iterable[Frame], *, top_k: int, threshold: float, zero_shot_top_k: int | None = None

@@ -11,7 +11,7 @@ on who was read first, so a run can be repeated to the bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def detect_stream(
     batch_size: int = 1,
     readers: int = 2,
     pixels: Callable[[Any], int] = declared_pixels,
-) -> Iterator[tuple[Any, Image.Image | None, Detections | HoiError]]:
+) -> Generator[tuple[Any, Image.Image | None, Detections | HoiError], None, None]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
 
     So few, that together they have no more than :data:`MOST_PIXELS`, unless a single one has.

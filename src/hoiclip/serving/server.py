@@ -29,15 +29,15 @@ def serve(service: DetectionService, host: str = "127.0.0.1", port: int = 7860) 
         import uvicorn
 
         from hoiclip.serving.http_api import make_app
-        from hoiclip.serving.web_page import CSS, SYSTEM_FONTS, make_page
+        from hoiclip.serving.web_page import CSS, HEAD, SYSTEM_FONTS, make_page
 
         listening = _listen(host, port)
         app = make_app(service)
         theme = gr.themes.Default(font=SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"])
         page = make_page(service, Path(folder))
         app = gr.mount_gradio_app(
-            app, page, path="/", theme=theme, css=CSS, allowed_paths=[folder], ssr_mode=False, show_error=True,
-            max_file_size=int(service.limits.megabytes * 1e6),
+            app, page, path="/", theme=theme, css=CSS, head=HEAD, allowed_paths=[folder], ssr_mode=False,
+            show_error=True, max_file_size=int(service.limits.megabytes * 1e6),
         )  # fmt: skip
         print(f"hoiclip: http://{host}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=5)

@@ -19,6 +19,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 MOST_LETTERS, MOST_INTERACTIONS = 10_000, 200  # of a visitor's words
 MOST_TRIPLETS = 100
+PUBLISHED = ("hico", "vcoco", "playground")  # vocabularies that a name in place of words means
 
 
 class Busy(HoiError):
@@ -80,13 +81,15 @@ class DetectionService:
         return decode_image(content, "the image")
 
     def vocabulary(self, words: str | None) -> HoiVocabulary:
-        """What a visitor asks for: their words, or the model's own interactions.
+        """What a visitor asks for: their words, a published vocabulary by its name, or the model's own interactions.
 
         Raises:
             HoiError: too many words, or none that make sense.
         """
         if not (words and words.strip()):
             return self.own
+        if words.strip() in PUBLISHED:
+            return HoiVocabulary.from_name(words.strip())
         if len(words) > MOST_LETTERS:
             raise HoiError(f"these are more than {MOST_LETTERS:,} letters; ask for fewer interactions")
         vocabulary = HoiVocabulary.from_words(words)
@@ -101,7 +104,8 @@ class DetectionService:
 
         Args:
             image: upright RGB.
-            words: the interactions to look for, ``"ride horse, hold cup"``; by default the model's own.
+            words: the interactions to look for, ``"ride horse, hold cup"``, or a name of :data:`PUBLISHED`; by
+                default the model's own.
             threshold: least probability, 0..1; by default the detector's own.
             top_k: the most triplets, 1..100.
 

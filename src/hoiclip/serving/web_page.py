@@ -16,7 +16,7 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.images import to_rgb
 from hoiclip.inference.detector import HoiDetector
-from hoiclip.serving.service import MOST_TRIPLETS, DetectionService, TooLarge
+from hoiclip.serving.service import MOST_TRIPLETS, PUBLISHED, DetectionService, TooLarge
 
 KEPT = 3600  # seconds that a visitor's files stay
 SYSTEM_FONTS = ["system-ui", "sans-serif"]  # others would be fetched from elsewhere
@@ -24,7 +24,17 @@ HEADERS = ["#", "interaction", "score"]
 CSS = """
 .gradio-container { max-width: 1400px !important; }
 footer { display: none !important; }
+.or, .min_value, .max_value, .label, ::placeholder { color: var(--body-text-color) !important; }
+button.primary { background: #b93c04 !important; }
 """
+# names and roles that gradio leaves out, and screen readers need: of an empty picture, of an example's button
+HEAD = """<script>
+new MutationObserver(() => {
+  document.querySelectorAll(".empty[aria-label]:not([role])").forEach((empty) => empty.setAttribute("role", "img"));
+  document.querySelectorAll("button.gallery-item:not([aria-label])").forEach(
+    (button, i) => button.setAttribute("aria-label", `example ${i + 1}`));
+}).observe(document, { childList: true, subtree: true });
+</script>"""
 
 
 def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
@@ -40,10 +50,17 @@ def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
         found = gr.State(None, time_to_live=KEPT)
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                image = gr.Image(label="Image", type="pil", sources=["upload", "webcam", "clipboard"], height=320)
+                image = gr.Image(
+                    label="Image",
+                    alt_text="the image given",
+                    type="pil",
+                    sources=["upload", "webcam", "clipboard"],
+                    height=320,
+                )
                 words = gr.Textbox(
                     label="Interactions to look for", lines=2,
                     placeholder="ride unicycle, hold umbrella   (empty: what the model knows)",
+                    info=f"Words of your own, or a published vocabulary: {', '.join(PUBLISHED)}",
                 )  # fmt: skip
                 threshold = gr.Slider(
                     0, 1, value=service.detector.default_threshold, step=0.01, label="Least probability"
@@ -54,12 +71,15 @@ def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
                 if examples:
                     gr.Examples(examples, [image], label="Examples", cache_examples=False)
             with gr.Column(scale=2, min_width=320):
-                drawing = gr.Image(label="Found", type="pil", format="jpeg", interactive=False,
-                                   buttons=["download", "fullscreen"])  # fmt: skip
+                drawing = gr.Image(
+                    label="Found", alt_text="the image with what was found", type="pil", format="jpeg",
+                    interactive=False, buttons=["download", "fullscreen"],
+                )  # fmt: skip
                 table = gr.Dataframe(headers=HEADERS, datatype=["number", "str", "number"], interactive=False,
                                      label="Triplets: click a row to see it alone")  # fmt: skip
                 looked = gr.Image(
                     label="Where the model looked",
+                    alt_text="attention over the image, in both streams",
                     type="pil",
                     format="jpeg",
                     interactive=False,

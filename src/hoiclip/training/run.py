@@ -34,7 +34,7 @@ from hoiclip.models.modeling import HoiClipModel
 from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
 from hoiclip.training.arguments import schedule_of, training_arguments
 from hoiclip.training.feature_cache import CachedFeatures, collate_features
-from hoiclip.training.initial_model import freeze, initial_model
+from hoiclip.training.initial_model import freeze, initial_model, settled_by_start
 from hoiclip.training.run_folder import checkpoints, last_checkpoint
 from hoiclip.training.trainer import HoiTrainer
 
@@ -65,6 +65,9 @@ def train(config: str | Path, overrides: Sequence[str] = ()) -> Path:
 def run_experiment(experiment: Experiment) -> Path:
     """Train what :func:`load_experiment` returned; see :func:`train`."""
     out = Path(experiment.out)
+    experiment = settled_by_start(experiment)
+    assert experiment.data.shorter is not None
+    assert experiment.data.longest is not None
     arguments = training_arguments(experiment)
     start = _where_to_start(experiment, out, main=arguments.process_index == 0)
     data = open_run_data(experiment)
@@ -161,6 +164,8 @@ def _record_data(data: RunData, out: Path) -> None:
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int, num_queries: int) -> HoiTrainingDataset:
     """The training dataset of an experiment; no image keeps more boxes than the model has queries."""
     options = experiment.data
+    assert options.shorter is not None
+    assert options.longest is not None
     augmentation: Any = FixedResize(shorter=options.shorter, longest=options.longest)
     if options.augment:
         low, high = options.crop_range

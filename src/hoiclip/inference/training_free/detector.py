@@ -17,8 +17,7 @@ from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.files import ASSETS
 from hoiclip.image_inputs import open_image
-from hoiclip.inference.detector import PLAYGROUND
-from hoiclip.inference.image_detector import ImageDetector
+from hoiclip.inference.image_detector import PLAYGROUND, ImageDetector
 from hoiclip.inference.prefetch import PreparedImage
 from hoiclip.inference.training_free.object_detection import (
     FoundObjects,
