@@ -179,6 +179,30 @@ def test_the_command_writes_a_report_of_anybodys_detections(
         assert float(row["full"]) == metrics["results"][row["protocol"]]["full"]
 
 
+def test_two_files_are_compared_on_screen_and_on_the_page(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (right,) = load_detections(files[0], HICO).values()
+    save_detections(tmp_path / "theirs.jsonl", {"1.jpg": right[np.zeros(0, dtype=int)]})
+    told = ["--annotations", str(files[1]), "--detections", str(files[0]), "--compare", str(tmp_path / "theirs.jsonl")]
+    assert main(["evaluate", "hicodet", *told]) == 0
+    printed = capsys.readouterr().out
+    # one of two images is found: 6 of 11 recalls are reached; of two drawn images none, one or both may be it
+    assert re.search(r"full +54\.55 +0\.00 +\+54\.55 +\+0\.00 to \+100\.00\n", printed)
+    assert re.search(r"^hoiclip +54\.55 ", printed, re.MULTILINE)
+    assert main(["evaluate", "hicodet", *told, "--report", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert "Evaluation: mine.jsonl" in page
+    assert "Beside theirs.jsonl" in page
+    (full, *_) = rows(tmp_path / "report" / "comparison.csv")
+    assert (float(full["first"]), float(full["second"])) == (pytest.approx(6 / 11), 0)
+
+
+def test_a_comparison_needs_two_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "hicodet", "--compare", "theirs.jsonl"]) == BAD_INPUT
+    assert "give the first one with --detections" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -65,6 +65,11 @@ def add_arguments(parser: CommandParser) -> None:
         help="write a web page here that explains the numbers: kinds of errors and what fixing each would bring, "
         "curves, classes, confused verbs, the worst images; figures beside it as PNG and CSV",
     )  # fmt: skip
+    parser.add_argument(
+        "--compare", type=Path, metavar="OTHER",
+        help="a second file like --detections: differences in mAP with 95%% intervals of a paired bootstrap over "
+        "images; with --report on the page, too",
+    )  # fmt: skip
     parser.add_argument("--submission", type=Path, help="write the official form: .mat files, or a V-COCO pickle")
     experiment_arguments(parser, own=("name", "seed", "out"))
 
@@ -86,35 +91,61 @@ def run(args: argparse.Namespace) -> int:
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
     evaluated: list[Evaluated] = []
     explain = None
-    if args.report:
+    if args.report or args.compare:
         _check_report(args, experiment)
         explain = evaluated.append
     if args.detections:
         counts = partial(_training_instances, args)
-        results = evaluate_detections(
-            experiment, args.detections, args.annotations, training_instances=counts, explain=explain
-        )
+        results = {}
+        for file in filter(None, (args.compare, args.detections)):  # the first one's results last, to be shown
+            results = evaluate_detections(
+                experiment, file, args.annotations, training_instances=counts, explain=explain
+            )
     else:
         results = _evaluate_model(experiment, args, explain)
     print(render_table(results))
     if args.out:
         write_results(args.out, results)
-    for explained in evaluated:  # after the table: what fails here loses no number
-        from hoiclip.evaluation.html_report import write_report
-
-        print(f"report: {write_report(args.report, explained)}")
+    if evaluated:  # after the table: what fails here loses no number
+        _explain(args, evaluated)
     return 0
+
+
+def _explain(args: argparse.Namespace, evaluated: list[Evaluated]) -> None:
+    """Print the comparison and write the report, as far as they are asked for.
+
+    Args:
+        args: of the command.
+        evaluated: what was evaluated, that of --compare first.
+    """
+    from dataclasses import replace
+
+    from hoiclip.evaluation.html_report import compare, write_report
+    from hoiclip.evaluation.reports import render_differences
+
+    explained = evaluated[-1]
+    lines = []
+    if args.compare:
+        explained = replace(explained, other=evaluated[0])
+        lines = compare(explained)
+        print(f"\n{args.detections} (first) and {args.compare} (second), protocol hoiclip\n{render_differences(lines)}")
+    if args.report:
+        print(f"report: {write_report(args.report, explained, lines)}")
 
 
 def _check_report(args: argparse.Namespace, experiment: Experiment) -> None:
     """Raise HoiError where there can be no report, before anything is evaluated."""
     from hoiclip.evaluation.html_report import report_folder
 
+    if args.compare and not args.detections:
+        raise HoiError("--compare compares two files of detections: give the first one with --detections")
     if args.sweep:
         raise HoiError("--report explains one evaluation, --sweep makes several: leave one of them out")
     if experiment.evaluation.protocol == "vcoco":
-        raise HoiError("--report explains results of verb-object pairs, not V-COCO's roles: leave it out")
-    report_folder(args.report)
+        what = "--report" if args.report else "--compare"
+        raise HoiError(f"{what} explains results of verb-object pairs, not V-COCO's roles: leave it out")
+    if args.report:
+        report_folder(args.report)
 
 
 def _evaluate_model(

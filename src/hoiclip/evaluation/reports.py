@@ -17,6 +17,7 @@ from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.samples import Samples
 from hoiclip.detections import Detections
 from hoiclip.evaluation.hicodet import HicoDetResult
+from hoiclip.evaluation.paired_bootstrap import Difference
 from hoiclip.evaluation.vcoco import VcocoResult
 from hoiclip.evaluation.vcoco_pairwise import VcocoPairwiseResult
 from hoiclip.files import write_text_atomic
@@ -36,6 +37,7 @@ class Evaluated:
         annotations: of all images.
         vocabulary: what the ids mean.
         open_samples: the images; None, or one that raises HoiError, leaves out the drawings.
+        other: another method on the same images, to compare with.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Evaluated:
     annotations: Sequence[AnnotatedImage]
     vocabulary: HoiVocabulary
     open_samples: Callable[[], Samples] | None = None
+    other: Evaluated | None = None
 
 
 def render_table(results: Result | Mapping[str, Result]) -> str:
@@ -74,6 +77,21 @@ def render_table(results: Result | Mapping[str, Result]) -> str:
         if (missing := result.num_images_without_detections)
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def render_differences(lines: Sequence[Difference]) -> str:
+    """Two methods side by side in percent, with the interval of the difference."""
+    rows = [["", "first", "second", "difference", "95 % interval"]]
+    for line in lines:
+        figures = (f"{100 * value:.2f}" for value in (line.first, line.second))
+        rows.append([line.name, *figures, f"{100 * line.difference:+.2f}", interval(line)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+
+
+def interval(line: Difference) -> str:
+    """The ends of an interval in percent."""
+    return f"{100 * line.low:+.2f} to {100 * line.high:+.2f}"
 
 
 def _heading(metric: str, vocabulary: HoiVocabulary | None) -> str:
