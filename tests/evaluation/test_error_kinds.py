@@ -120,6 +120,15 @@ def test_of_two_errors_near_one_pair_one_is_mended_and_the_other_goes() -> None:
     }
 
 
+def test_an_error_near_a_pair_that_is_found_already_brings_nothing_when_mended() -> None:
+    image = Made("0.jpg", [MISSED, MISSED], 0)
+    twice = detections([HUMAN, HUMAN + ASIDE], [OBJECT, OBJECT], [RIDE_HORSE, RIDE_HORSE], [0.9, 0.8], FOUR)
+    errors = find_error_kinds({"0.jpg": twice}, [image.annotation], FOUR)
+    assert kinds_of(errors) == ["correct", "human box"]
+    assert errors.mean_ap() == pytest.approx(6 / 11)
+    assert errors.gains()["human box"] == 0
+
+
 def test_a_right_verb_of_a_pair_with_two_leaves_the_other_one_to_be_mended() -> None:
     boxes = np.stack([HUMAN, OBJECT])
     both = AnnotatedImage("0.jpg", boxes, np.array([0, 0]), np.array([[0, 1], [0, 1]]), np.array([0, 1]))

@@ -105,6 +105,11 @@ def test_the_worst_images_are_drawn_where_they_are_at_hand(tmp_path: Path) -> No
         assert np.asarray(drawing).std() > 1
     assert "Not drawn:" in page
     assert "2.png" in page.partition("Not drawn:")[2]
+    Image.new("RGB", (400, 1200), "grey").save(tmp_path / "2.png")
+    turned = replace(what, open_samples=lambda: ImageFolder(annotations[::-1], tmp_path))
+    page = write_report(tmp_path / "turned", turned).read_text("utf-8")
+    assert re.findall(r'<img src="(images/[^"]+)"', page) == ["images/00.jpg"]  # the one in the middle
+    assert "is not among the images where the annotations have it" in page
 
 
 def test_without_annotated_pairs_there_is_nothing_to_report_on(tmp_path: Path) -> None:

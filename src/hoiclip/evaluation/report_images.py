@@ -61,8 +61,6 @@ def draw_worst(
     Returns:
         The images, and why some are not drawn; empty where all are.
 
-    Raises:
-        HoiError: if a drawing cannot be written.
     """
     samples, reason = None, "the images are not at hand"
     if open_samples is not None:
@@ -80,9 +78,10 @@ def draw_worst(
         if samples is not None:
             try:
                 image, framed = samples[figures.image]
-                if framed.file_name == annotated.file_name:
-                    drawing = f"{FOLDER}/{number:02}.jpg"
-                    _draw(folder / drawing, image, framed, found, kinds, errors)
+                if framed.file_name != annotated.file_name:
+                    raise HoiError(f"{annotated.file_name}: is not among the images where the annotations have it")
+                drawing = f"{FOLDER}/{number:02}.jpg"
+                _draw(folder / drawing, image, framed, found, kinds, errors)
             except HoiError as error:
                 drawing, reason = None, str(error)
         names = errors.vocabulary.interaction_name
