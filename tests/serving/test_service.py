@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from video_files import encode_video
 
 import hoiclip
 from hoiclip.errors import HoiError
@@ -127,6 +129,26 @@ def test_bytes_and_pixels_are_bounded(service: DetectionService) -> None:
         small.open(png(40, 40))
     with pytest.raises(HoiError, match="is no image that can be read"):
         service.open(b"hello")
+
+
+def test_a_film_is_drawn_with_the_callers_words_while_others_go_on(service: DetectionService, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    clip = encode_video(tmp_path / "clip.mp4", 20)
+    service.limits = ServiceLimits(video_seconds=0.6, video_frames=8)
+    image, before = service.open(png()), service.detect(service.open(png()), threshold=0.0).scores
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(service.film, clip, tmp_path, "ride horse, feed horse", 0.0)
+        others = [service.detect(image, threshold=0.0).scores for _ in range(5)]
+        drawing, lines = coming.result(timeout=120)
+    assert all(np.array_equal(scores, before) for scores in others)
+    shown = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [line["frame"] for line in shown] == [0, 2, 4, 6, 8, 10, 12, 14]  # 15 frames of 0.6 s, every second one
+    assert {t["interaction"] for line in shown for t in line["triplets"]} <= {"ride horse", "feed horse"}
+    assert drawing.stat().st_size > 0
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    with pytest.raises(HoiError, match="cannot be opened as a video"):
+        service.film(tmp_path / "no.mp4", tmp_path)
+    assert service.waiting == 0
 
 
 def test_a_bad_vocabulary_leaves_the_service_as_it_was(service: DetectionService) -> None:

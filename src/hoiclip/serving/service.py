@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -16,6 +21,10 @@ from hoiclip.images import declared_pixels, decode_image
 from hoiclip.inference.detector import HoiDetector
 from hoiclip.inference.image_detector import ImageDetector
 from hoiclip.vocabulary import HoiVocabulary
+
+if TYPE_CHECKING:
+    from hoiclip.inference.tracking import SteadyDetections
+    from hoiclip.inference.video import VideoFrame
 
 MOST_LETTERS, MOST_INTERACTIONS = 10_000, 200  # of a visitor's words
 MOST_TRIPLETS = 100
@@ -39,12 +48,15 @@ class ServiceLimits:
         seconds: longest wait for a turn.
         megabytes: of an uploaded image.
         megapixels: of an image once it is decoded.
+        video_seconds, video_frames: how much of a video is looked at.
     """
 
     waiting: int = 16
     seconds: float = 60.0
     megabytes: float = 20.0
     megapixels: float = 50.0
+    video_seconds: float = 30.0
+    video_frames: int = 450
 
 
 class DetectionService:
@@ -138,6 +150,63 @@ class DetectionService:
         assert isinstance(self.detector, HoiDetector)
         with self._my_turn():
             return attention_image(self.detector, image, one)
+
+    def film(
+        self,
+        source: str | Path,
+        folder: Path,
+        words: str | None = None,
+        threshold: float | None = None,
+        top_k: int = 10,
+    ) -> tuple[Path, Path]:
+        """A short video with steady triplets; each frame waits for its turn, so that others go on.
+
+        Args:
+            source: the video, of which the first :attr:`ServiceLimits.video_seconds` count; where it has more than
+                :attr:`ServiceLimits.video_frames`, every second or third frame is taken.
+            folder: for what is written.
+            words, threshold, top_k: as of :meth:`detect`.
+
+        Returns:
+            The drawn video, and the triplets as JSON lines.
+
+        Raises:
+            HoiError: no video, or as :meth:`detect`.
+        """
+        from hoiclip.inference.annotated_video import detect_video
+        from hoiclip.inference.video import VideoReader
+
+        vocabulary = self.vocabulary(words)
+        with VideoReader(source, end=self.limits.video_seconds) as first:
+            every = max(1, math.ceil((first.expected or 1) / self.limits.video_frames))
+        drawing, lines = folder / "found.mp4", folder / "detections.jsonl"
+        with (
+            VideoReader(source, every=every, end=self.limits.video_seconds) as reader,
+            lines.open("w", encoding="utf-8") as file,
+        ):
+
+            def note(frame: VideoFrame, steady: SteadyDetections) -> None:
+                line = {"frame": frame.number, "time": round(frame.time, 3), **steady.detections.to_dict()}
+                file.write(json.dumps(line) + "\n")
+
+            detect_video(
+                self._in_turn(vocabulary), reader, drawing=drawing, on_frame=note, threshold=threshold, top_k=top_k,
+                tell=lambda _: None,
+            )  # fmt: skip
+        return drawing, lines
+
+    def _in_turn(self, vocabulary: HoiVocabulary) -> ImageDetector:
+        """The detector for one caller: each batch waits for its turn and asks for the caller's own words."""
+        mine, compute = copy.copy(self.detector), self.detector._detect_batch
+
+        def detect_batch(*args: Any, **options: Any) -> list[Detections]:
+            with self._my_turn():
+                if self.detector.vocabulary != vocabulary:
+                    self.detector.set_vocabulary(vocabulary)
+                return compute(*args, **options)
+
+        mine._detect_batch = detect_batch  # type: ignore[method-assign]
+        return mine
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:

@@ -24,7 +24,11 @@ HEADERS = ["#", "interaction", "score"]
 CSS = """
 .gradio-container { max-width: 1400px !important; }
 footer { display: none !important; }
-.or, .min_value, .max_value, .label, ::placeholder { color: var(--body-text-color) !important; }
+.or, .min_value, .max_value, .label { color: var(--body-text-color) !important; }
+::placeholder, [data-testid="info"], .info {
+  color: color-mix(in srgb, var(--body-text-color) 72%, transparent) !important; opacity: 1 !important;
+}
+button[role="tab"] { color: var(--body-text-color) !important; }
 button.primary { background: #b93c04 !important; }
 """
 # names and roles that gradio leaves out, and screen readers need: of an empty picture, of an example's button
@@ -47,56 +51,79 @@ def make_page(service: DetectionService, folder: Path) -> gr.Blocks:
     page = _Page(service, folder)
     with gr.Blocks(title="hoiclip", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as blocks:
         gr.Markdown(f"# hoiclip\n{page.about()}")
-        found = gr.State(None, time_to_live=KEPT)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                image = gr.Image(
-                    label="Image",
-                    alt_text="the image given",
-                    type="pil",
-                    sources=["upload", "webcam", "clipboard"],
-                    height=320,
-                )
-                words = gr.Textbox(
-                    label="Interactions to look for", lines=2,
-                    placeholder="ride unicycle, hold umbrella   (empty: what the model knows)",
-                    info=f"Words of your own, or a published vocabulary: {', '.join(PUBLISHED)}",
-                )  # fmt: skip
-                threshold = gr.Slider(
-                    0, 1, value=service.detector.default_threshold, step=0.01, label="Least probability"
-                )
-                top_k = gr.Slider(1, MOST_TRIPLETS, value=10, step=1, label="Most triplets")
-                button = gr.Button("Detect", variant="primary")
-                examples = page.examples()
-                if examples:
-                    gr.Examples(examples, [image], label="Examples", cache_examples=False)
-            with gr.Column(scale=2, min_width=320):
-                drawing = gr.Image(
-                    label="Found", alt_text="the image with what was found", type="pil", format="jpeg",
-                    interactive=False, buttons=["download", "fullscreen"],
-                )  # fmt: skip
-                table = gr.Dataframe(headers=HEADERS, datatype=["number", "str", "number"], interactive=False,
-                                     label="Triplets: click a row to see it alone")  # fmt: skip
-                looked = gr.Image(
-                    label="Where the model looked",
-                    alt_text="attention over the image, in both streams",
-                    type="pil",
-                    format="jpeg",
-                    interactive=False,
-                    visible=False,
-                    buttons=["download", "fullscreen"],
-                )
-                with gr.Row():
-                    everything = gr.Button("Show all", size="sm")
-                    download = gr.DownloadButton("Download JSON", size="sm", interactive=False)
-        inputs, shown = [image, words, threshold, top_k], [found, drawing, table, looked, download]
-        for event in (button.click, words.submit):
-            event(page.found, inputs, shown, api_visibility="private", show_progress_on=[drawing])
-        table.select(page.one, [found], [drawing, looked], api_visibility="private", show_progress_on=[drawing])
-        everything.click(page.all, [found], [drawing, looked], api_visibility="private")
+        with gr.Tab("Image"):
+            _image_tab(page, service)
+        with gr.Tab("Video"):
+            _video_tab(page, service)
         gr.api(page.answer, api_name="detect")
     blocks.queue(max_size=service.limits.waiting, default_concurrency_limit=4)
     return blocks
+
+
+def _image_tab(page: _Page, service: DetectionService) -> None:
+    found = gr.State(None, time_to_live=KEPT)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            image = gr.Image(
+                label="Image",
+                alt_text="the image given",
+                type="pil",
+                sources=["upload", "webcam", "clipboard"],
+                height=320,
+            )
+            words = _words()
+            threshold = gr.Slider(0, 1, value=service.detector.default_threshold, step=0.01, label="Least probability")
+            top_k = gr.Slider(1, MOST_TRIPLETS, value=10, step=1, label="Most triplets")
+            button = gr.Button("Detect", variant="primary")
+            examples = page.examples()
+            if examples:
+                gr.Examples(examples, [image], label="Examples", cache_examples=False)
+        with gr.Column(scale=2, min_width=320):
+            drawing = gr.Image(
+                label="Found", alt_text="the image with what was found", type="pil", format="jpeg",
+                interactive=False, buttons=["download", "fullscreen"],
+            )  # fmt: skip
+            table = gr.Dataframe(headers=HEADERS, datatype=["number", "str", "number"], interactive=False,
+                                 label="Triplets: click a row to see it alone")  # fmt: skip
+            looked = gr.Image(
+                label="Where the model looked",
+                alt_text="attention over the image, in both streams",
+                type="pil",
+                format="jpeg",
+                interactive=False,
+                visible=False,
+                buttons=["download", "fullscreen"],
+            )
+            with gr.Row():
+                everything = gr.Button("Show all", size="sm")
+                download = gr.DownloadButton("Download JSON", size="sm", interactive=False)
+    inputs, shown = [image, words, threshold, top_k], [found, drawing, table, looked, download]
+    for event in (button.click, words.submit):
+        event(page.found, inputs, shown, api_visibility="private", show_progress_on=[drawing])
+    table.select(page.one, [found], [drawing, looked], api_visibility="private", show_progress_on=[drawing])
+    everything.click(page.all, [found], [drawing, looked], api_visibility="private")
+
+
+def _video_tab(page: _Page, service: DetectionService) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            video = gr.Video(label="Video", sources=["upload", "webcam"], height=320)
+            words = _words()
+            threshold = gr.Slider(0, 1, value=service.detector.default_threshold, step=0.01, label="Least probability")
+            button = gr.Button("Detect in video", variant="primary")
+            gr.Markdown(f"The first {service.limits.video_seconds:g} seconds are looked at.")
+        with gr.Column(scale=2, min_width=320):
+            drawn = gr.Video(label="Found in the video", interactive=False, autoplay=True)
+            lines = gr.File(label="Triplets of each frame, JSON lines", interactive=False)
+    button.click(page.film, [video, words, threshold], [drawn, lines], api_visibility="private")
+
+
+def _words() -> gr.Textbox:
+    return gr.Textbox(
+        label="Interactions to look for", lines=2,
+        placeholder="ride unicycle, hold umbrella   (empty: what the model knows)",
+        info=f"Words of your own, or a published vocabulary: {', '.join(PUBLISHED)}",
+    )  # fmt: skip
 
 
 class _Page:
@@ -151,6 +178,16 @@ class _Page:
             gr.DownloadButton(value=str(file), interactive=True),
         )  # fmt: skip
 
+    def film(self, video: str | None, words: str, threshold: float) -> tuple[str, str]:
+        """A video with what was found drawn in, and its lines."""
+        if video is None:
+            raise gr.Error("Give a video first: upload one, or film one.", print_exception=False)
+        try:
+            drawing, lines = self.service.film(video, self._own_folder(), words, threshold)
+        except HoiError as error:
+            raise gr.Error(str(error).replace(str(video), "the video"), print_exception=False) from None
+        return str(drawing), str(lines)
+
     def one(self, kept: tuple[Image.Image, Detections] | None, event: gr.SelectData) -> tuple[Any, Any]:
         """One triplet alone, and where the model looked for it."""
         if kept is None:
@@ -179,10 +216,14 @@ class _Page:
             raise gr.Error(str(error), print_exception=False) from None
 
     def _file(self, found: Detections) -> Path:
-        """The triplets as a file to download; those of an hour ago go."""
+        """The triplets as a file to download."""
+        file = self._own_folder() / "detections.json"
+        file.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+        return file
+
+    def _own_folder(self) -> Path:
+        """A new folder for a visitor's files; those of an hour ago go."""
         for old in self.folder.glob("found-*"):
             if old.stat().st_mtime < time.time() - KEPT:
                 shutil.rmtree(old, ignore_errors=True)
-        own = Path(tempfile.mkdtemp(prefix="found-", dir=self.folder))
-        (own / "detections.json").write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-        return own / "detections.json"
+        return Path(tempfile.mkdtemp(prefix="found-", dir=self.folder))
