@@ -25,7 +25,7 @@ CSS = """
 .gradio-container { max-width: 1400px !important; }
 footer { display: none !important; }
 .or, .min_value, .max_value, .label { color: var(--body-text-color) !important; }
-::placeholder, [data-testid="info"], .info {
+::placeholder, .info-text {
   color: color-mix(in srgb, var(--body-text-color) 72%, transparent) !important; opacity: 1 !important;
 }
 button[role="tab"] { color: var(--body-text-color) !important; }
