@@ -27,7 +27,7 @@ PATIENCE = 10  # frames that a track may miss
 PACE = 0.5  # share of a new displacement in the velocity
 SAME = 0.5  # IoU from which two boxes of one frame are the same person or thing
 PLAIN = 0.5  # share of ``on`` that a triplet needs for its boxes to begin tracks
-LOOK_AHEAD = 5  # frames that are known before one is answered
+LOOK_AHEAD = 6  # frames that are known before one is answered
 AROUND = 2  # a box is the mean of those seen so many frames before and after
 FORGOTTEN = 0.01  # smoothed score below which an interaction is dropped
 
