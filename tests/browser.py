@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-def open_browser(width: int, height: int) -> Any:
-    """A window of so many pixels, without a screen."""
+def open_browser(width: int, height: int, downloads: Path | None = None) -> Any:
+    """A window of so many pixels, without a screen; what is downloaded goes into a folder."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not (chromium and driver):
@@ -17,6 +18,8 @@ def open_browser(width: int, height: int) -> Any:
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if downloads is not None:
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
         options.add_argument(argument)
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

@@ -256,9 +256,12 @@ def test_fifty_at_once_for_two_minutes_are_not_mixed_up(scenes: list[bytes]) -> 
 def test_the_page_in_a_browser(server: Server, scenes: list[bytes], tmp_path: Path) -> None:
     (tmp_path / "scene.png").write_bytes(scenes[0])
     for width in (390, 1300):
-        browser = open_browser(width, 1000)
+        (tmp_path / str(width)).mkdir()
+        browser = open_browser(width, 1000, tmp_path / str(width))
         try:
             _visit(browser, server, tmp_path / "scene.png")
+            saved = json.loads((tmp_path / str(width) / "detections.json").read_text())
+            assert [t["interaction"] for t in saved["triplets"]].count("point at bicycle") == 2
         finally:
             browser.quit()
 
@@ -273,8 +276,14 @@ def _visit(browser: Any, server: Server, image: Path) -> None:
     upload = wait.until(lambda b: b.find_element(By.CSS_SELECTOR, "input[type=file]"))
     upload.send_keys(str(image))
 
-    def button(text: str) -> Any:
-        return next(b for b in browser.find_elements(By.TAG_NAME, "button") if b.text.strip() == text)
+    def press(text: str) -> None:
+        def pressed(_: Any) -> bool:
+            found = [b for b in browser.find_elements(By.TAG_NAME, "button") if b.text.strip() == text]
+            if found:
+                browser.execute_script("arguments[0].click()", found[0])
+            return bool(found)
+
+        wait.until(pressed)
 
     def cell(text: str) -> Any:
         shown = browser.find_elements(By.CSS_SELECTOR, "[role=gridcell], td")
@@ -282,7 +291,7 @@ def _visit(browser: Any, server: Server, image: Path) -> None:
 
     wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "img[src*='scene']") or b.find_elements(By.TAG_NAME, "img"))
     time.sleep(1)
-    browser.execute_script("arguments[0].click()", button("Detect"))
+    press("Detect")
 
     def chosen(_: Any) -> bool:
         row = cell("point at bicycle")
@@ -295,10 +304,12 @@ def _visit(browser: Any, server: Server, image: Path) -> None:
     wait.until(chosen)
     wait.until(lambda b: "Where the model looked" in b.page_source)
     assert accessibility_faults(browser) == []
-    browser.execute_script("arguments[0].click()", button("Show all"))
+    press("Show all")
+    press("Download JSON")
+    time.sleep(2)
     words = browser.find_element(By.CSS_SELECTOR, "textarea")
     words.send_keys("hold ball")
-    browser.execute_script("arguments[0].click()", button("Detect"))
+    press("Detect")
     wait.until(lambda _: cell("hold ball") and not cell("point at bicycle"))
     assert not browser.execute_script("return document.documentElement.scrollWidth > window.innerWidth + 2")
     elsewhere = browser.execute_script(
