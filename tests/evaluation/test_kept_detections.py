@@ -13,14 +13,16 @@ from PIL import Image
 from tiny import tiny_clip, tiny_detector, tiny_model
 from training_world import write_custom, write_parts
 
-from hoiclip import HoiVocabulary
+from hoiclip import Detections, HoiVocabulary
 from hoiclip.checkpoints.folders import save_model
-from hoiclip.cli import main
+from hoiclip.cli import command_parser, main
 from hoiclip.cli.arguments import BAD_INPUT
+from hoiclip.cli.evaluate import _kept_detections
 from hoiclip.data import open_dataset
 from hoiclip.data.samples import Subset, check_images
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import runner
+from hoiclip.experiments import load_experiment
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,28 @@ def test_detections_of_another_model_or_option_are_never_taken_over(
     assert evaluate(model, scenes, tmp_path, *more) == 0
     assert names == [f"test{i:03d}.png" for i in range(4)]
     assert len((tmp_path / "d.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_changed_part_of_training_free_is_another_model(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text("{}")
+    options = ["custom", "--model", "training-free", "--clip", str(tmp_path / "clip"), "--detector", "playground"]
+    args = command_parser("evaluate").parse_args([*options, "--save-detections", str(tmp_path / "d.jsonl")])
+    experiment = load_experiment("custom", ["--data.root", str(scenes)])
+    words = HoiVocabulary.from_yaml(scenes / "vocabulary.yaml")
+
+    def begun() -> int:
+        """How many images an evaluation begins with; then one more is found."""
+        kept = _kept_detections(experiment, args, words)
+        before = len(kept)
+        kept[f"test{before:03d}.png"] = Detections.empty(words, (48, 48))
+        return before
+
+    assert [begun(), begun()] == [0, 1]
+    (tmp_path / "clip" / "config.json").write_text('{"another": 1}')
+    assert begun() == 0
+    args.revision = "v2"
+    assert begun() == 0
 
 
 def test_the_quick_check_finds_what_decoding_would(tmp_path: Path) -> None:

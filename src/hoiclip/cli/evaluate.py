@@ -185,9 +185,12 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
     from hoiclip.evaluation.kept_detections import KeptDetections, stamp
     from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE
 
+    model = args.model or SHIPPED_MODEL
+    parts = [args.detector, args.clip] if model == TRAINING_FREE else [model]
     made_by = {
         "hoiclip": __version__,
-        "model": [args.detector, args.clip] if args.model == TRAINING_FREE else stamp(args.model or SHIPPED_MODEL),
+        "model": [part and stamp(part, args.revision) for part in parts],
+        "revision": args.revision,
         "experiment": experiment.to_yaml(),
         "runtime": [args.backend, args.precision, args.device, args.size],
     }

@@ -65,11 +65,11 @@ class KeptDetections(MutableMapping[str, Detections]):
         self._note.unlink(missing_ok=True)
 
 
-def stamp(model: str | Path) -> list[Any]:
+def stamp(model: str | Path, revision: str | None = None) -> list[Any]:
     """What tells a model from one of the same name: its files, their sizes and times; a hub id's commit."""
     if is_hub_id(model):
         from huggingface_hub import try_to_load_from_cache
 
-        return [str(model), str(try_to_load_from_cache(str(model), "config.json"))]
+        return [str(model), str(try_to_load_from_cache(str(model), "config.json", revision=revision))]
     files = sorted(path for path in Path(model).glob("*") if path.is_file())
     return [str(Path(model).resolve()), *((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)]
