@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hoiclip.processing import IMAGENET_MEAN, IMAGENET_STD, _normalised, clip_view, pad_together
+from hoiclip.batching import pad_together
+from hoiclip.image_preparation import IMAGENET_MEAN, IMAGENET_STD, normalised
+from hoiclip.processing import clip_view
 
 HERE = Path(__file__).parent / "golden" / "model"
 _spec = importlib.util.spec_from_file_location("recipe", HERE / "recipe.py")
@@ -62,5 +64,5 @@ def inputs(case: str) -> tuple[Tensor, Tensor, Tensor]:
     images = [Image.fromarray(recipe.image(11, 320, 416)), Image.fromarray(recipe.image(12, 288, 480))]
     if case != "batch2":
         images = [images[int(case[-1])]]
-    views = [_normalised(image, IMAGENET_MEAN, IMAGENET_STD) for image in images]
+    views = [torch.from_numpy(normalised(image, IMAGENET_MEAN, IMAGENET_STD)) for image in images]
     return (*pad_together(views), torch.stack([clip_view(image) for image in images]))

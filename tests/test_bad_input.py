@@ -202,7 +202,7 @@ def test_an_unknown_model(
 
 
 def test_no_model_at_all(photo: Path, complaint: Callable, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoiclip.inference.detector.SHIPPED_MODEL", Path("nowhere"))
+    monkeypatch.setattr("hoiclip.inference.loading.SHIPPED_MODEL", Path("nowhere"))
     assert complaint("detect", photo, "--out", out).startswith("no model is shipped with this version")
     assert (out / "detections.jsonl").read_text() == EARLIER
 

@@ -10,7 +10,8 @@ from PIL import Image
 from reference import HERE, recipe
 
 from hoiclip import HoiClipProcessor
-from hoiclip.processing import clip_view, detector_image, detector_view
+from hoiclip.image_preparation import detector_image
+from hoiclip.processing import clip_view, detector_view
 
 CASES = json.loads((HERE / "preprocess.json").read_text())
 ARRAYS = np.load(HERE / "preprocess.npz")

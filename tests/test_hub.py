@@ -381,7 +381,7 @@ def test_every_command_that_takes_a_model_passes_revision_and_token_on(
 
     monkeypatch.chdir(tmp_path)
     image.save("photo.png")
-    monkeypatch.setattr("hoiclip.inference.detector.load", refuse)
+    monkeypatch.setattr("hoiclip.inference.loading.load", refuse)
     assert main([*words, "--model", "owner/name", "--revision", "v1", "--token", "hf_some"]) == 2
     assert capsys.readouterr().err == "hoiclip: asked for owner/name at v1 with hf_some\n"
 

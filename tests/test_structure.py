@@ -58,6 +58,7 @@ def test_the_front_door_loads_nothing_heavy(statement: str) -> None:
         "from hoiclip import HoiVocabulary, Detections; HoiVocabulary.from_name('hico')",
         "from hoiclip.data import load_hoia, open_dataset, check",
         "from hoiclip.cli import command_parser; command_parser('train'); command_parser('detect')",
+        "from hoiclip import load, ExportedDetector",
     ],
 )
 def test_metrics_readers_and_parsers_need_no_torch(statement: str) -> None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from hoiclip.backends.allocator import keep_freed_memory
     from hoiclip.detections import Detections, Triplet
     from hoiclip.errors import HoiError
-    from hoiclip.inference.detector import HoiDetector, load
+    from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.exported_detector import ExportedDetector
+    from hoiclip.inference.loading import load
     from hoiclip.models.configuration import HoiClipConfig
     from hoiclip.models.modeling import HoiClipModel
     from hoiclip.models.outputs import HoiClipOutput
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Detections",
+    "ExportedDetector",
     "HoiClipConfig",
     "HoiClipModel",
     "HoiClipOutput",
@@ -62,7 +65,9 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
             "hoiclip.backends.allocator": ("keep_freed_memory",),
             "hoiclip.detections": ("Detections", "Triplet"),
             "hoiclip.errors": ("HoiError",),
-            "hoiclip.inference.detector": ("HoiDetector", "load"),
+            "hoiclip.inference.detector": ("HoiDetector",),
+            "hoiclip.inference.exported_detector": ("ExportedDetector",),
+            "hoiclip.inference.loading": ("load",),
             "hoiclip.models.configuration": ("HoiClipConfig",),
             "hoiclip.models.modeling": ("HoiClipModel",),
             "hoiclip.models.outputs": ("HoiClipOutput",),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ def pad_together(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
     Returns:
         pixel_values (B, 3, H, W) and pixel_mask (B, H, W) int64, 1 on the image and 0 on padding.
     """
+    import torch  # here, because detectors without torch make batches too
+
     height, width = max(v.shape[1] for v in views), max(v.shape[2] for v in views)
     if len({v.shape for v in views}) == 1:
         pixel_values = torch.stack(list(views)) if len(views) > 1 else views[0][None]  # one is not copied

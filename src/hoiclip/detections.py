@@ -102,6 +102,10 @@ class Detections:
         boxes = {name: np.clip(getattr(self, name), 0, limit) for name in ("human_boxes", "object_boxes")}
         return replace(self, **boxes)
 
+    def likely(self, threshold: float, top_k: int) -> Detections:
+        """The first ``top_k`` triplets of at least this :attr:`confidence`, boxes cut to the image."""
+        return self[self.confidence >= threshold][:top_k].clipped()
+
     @property
     def confidence(self) -> np.ndarray:
         """(M,) the number that is shown: the interaction's probability, else the fused score."""

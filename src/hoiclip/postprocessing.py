@@ -15,12 +15,12 @@ interaction scores before step 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hoiclip.boxes import box_iou
+from hoiclip.boxes import box_iou, cxcywh_to_xyxy
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
@@ -129,6 +129,49 @@ def rank_batch(
         interaction_scores[image, query, hoi_ids],
     )
     return _by_image(columns, np.searchsorted(image, np.arange(batch + 1)), vocabulary, image_sizes)
+
+
+def rank_outputs(
+    outputs: Mapping[str, np.ndarray],
+    target_sizes: Sequence[ImageSize],
+    vocabulary: HoiVocabulary,
+    *,
+    zero_shot_top_k: int | None = None,
+    nms: bool = True,
+) -> list[Detections]:
+    """What a graph says of B images as ranked triplets, at most 100 each.
+
+    Args:
+        outputs: by name as in ``export.json``: boxes (B, N, 4) cxcywh as fractions, logits (B, N, C + 1) and
+            (B, N, K), and zero-shot logits (B, K) where the graph has them.
+        target_sizes: B (height, width) of the images, in pixels.
+        vocabulary: K interactions over C objects.
+        zero_shot_top_k: K of Eq. 17, or None to leave the training-free enhancement out.
+        nms: drop near copies.
+
+    Raises:
+        HoiError: as :func:`rank_batch`.
+    """
+    scale = np.array([(w, h, w, h) for h, w in target_sizes], dtype=np.float32)[:, None]  # (B, 1, 4)
+    enhancement = None
+    if zero_shot_top_k is not None and "zero_shot_logits" in outputs:
+        enhancement = training_free_enhancement(outputs["zero_shot_logits"], zero_shot_top_k)
+    return rank_batch(
+        cxcywh_to_xyxy(outputs["human_boxes"]) * scale,
+        cxcywh_to_xyxy(outputs["object_boxes"]) * scale,
+        sigmoid(outputs["object_logits"]),
+        sigmoid(outputs["interaction_logits"]),
+        vocabulary,
+        nms_threshold=0.7 if nms else None,
+        image_sizes=target_sizes,
+        enhancement=enhancement,
+    )
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), of any shape and float type."""
+    with np.errstate(over="ignore"):  # exp of much is infinite, and the answer 0
+        return 1 / (1 + np.exp(-logits))
 
 
 def _by_image(

@@ -1,15 +1,10 @@
-"""From images to model inputs, and from model outputs to triplets.
-
-The detector sees the whole image (shorter side 800, longest 1333), CLIP a square of 224 cut from
-the middle of that same resized image.
-"""
+"""From images to model inputs, and from model outputs to triplets, as torch tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
@@ -18,116 +13,58 @@ from hoiclip.batching import pad_together
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.hub import hub_keywords, take_folder, telling
-from hoiclip.images import as_image, resized_size, to_rgb
+from hoiclip.image_preparation import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PROCESSOR_FILE,
+    ImagePreparation,
+    clip_image,
+    detector_image,
+    normalised,
+)
+from hoiclip.images import as_image
 from hoiclip.losses import cxcywh_to_xyxy
 from hoiclip.models.configuration import HoiClipConfig
 from hoiclip.models.outputs import HoiClipOutput
-from hoiclip.models.ranges import whole_number
 from hoiclip.postprocessing import rank_batch, training_free_enhancement
 from hoiclip.published import CLIP_SIZE, LONGEST_EDGE, SHORTEST_EDGE, ZERO_SHOT_TOP_K
 from hoiclip.vocabulary import VOCABULARY_FILE, HoiVocabulary
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-# Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
-LARGEST_VIEW = 8192  # pixels; no detector or CLIP looks at more
-EXTREME_RATIO = 20
-
-
 # --- two views of one image ----------------------------------------------------------------------
-
-
-def detector_image(
-    image: Image.Image, shortest_edge: int = SHORTEST_EDGE, longest_edge: int = LONGEST_EDGE
-) -> Image.Image:
-    """The image at the detector's size (Pillow bilinear), still 8-bit RGB."""
-    width, height = image.size
-    height, width = resized_size((height, width), shortest_edge, longest_edge)
-    return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def detector_view(
     image: Image.Image, shortest_edge: int = SHORTEST_EDGE, longest_edge: int = LONGEST_EDGE
 ) -> torch.Tensor:
     """(3, h, w) float32: resized to the detector's size and ImageNet-normalised."""
-    return _normalised(detector_image(image, shortest_edge, longest_edge), IMAGENET_MEAN, IMAGENET_STD)
+    resized = detector_image(image, shortest_edge, longest_edge)
+    return torch.from_numpy(normalised(resized, IMAGENET_MEAN, IMAGENET_STD))
 
 
 def clip_view(image: Image.Image, size: int = CLIP_SIZE) -> torch.Tensor:
-    """(3, size, size) float32: shorter side to ``size`` (Pillow bicubic), middle square, CLIP-normalised.
-
-    The published pipeline hands in the image at the detector's size (:func:`detector_image`).
-    """
-    width, height = image.size
-    if max(width, height) > EXTREME_RATIO * min(width, height):
-        shorter = min(width, height)
-        left, top = (width - shorter) / 2, (height - shorter) / 2
-        box = (left, top, left + shorter, top + shorter)
-        return _normalised(image.resize((size, size), Image.Resampling.BICUBIC, box=box), CLIP_MEAN, CLIP_STD)
-    if width <= height:
-        width, height = size, int(size * height / width)
-    else:
-        width, height = int(size * width / height), size
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return _normalised(image.crop((left, top, left + size, top + size)), CLIP_MEAN, CLIP_STD)
-
-
-def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    pixels = np.asarray(image.convert("RGB"))
-    values = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-    for i in range(3):  # by numpy: torch's threads would quarrel with those of a model at work
-        np.divide(pixels[..., i], np.float32(255), out=values[i])  # (h, w, 3) -> (3, h, w)
-        values[i] -= np.float32(mean[i])
-        values[i] /= np.float32(std[i])
-    return torch.from_numpy(values)
+    """(3, size, size) float32: :func:`~hoiclip.image_preparation.clip_image`, CLIP-normalised."""
+    return torch.from_numpy(normalised(clip_image(image, size), CLIP_MEAN, CLIP_STD))
 
 
 # --- both ways -------------------------------------------------------------------------------------
 
 
-class HoiClipProcessor(ProcessorMixin):
-    """Images to model inputs, model outputs to :class:`Detections`.
+class HoiClipProcessor(ImagePreparation, ProcessorMixin):
+    """Images to model inputs, model outputs to :class:`Detections`; arguments as of :class:`ImagePreparation`."""
 
-    Args:
-        vocabulary: what the model's columns mean.
-        shortest_edge, longest_edge: the detector's size in pixels.
-        clip_size: side of CLIP's square in pixels.
-        zero_shot_top_k: default K of the training-free enhancement, None for none.
-
-    Raises:
-        HoiError: if a size is no whole number of pixels, or beyond what can be meant.
-    """
-
-    def __init__(
-        self,
-        vocabulary: HoiVocabulary | str = "hico",
-        shortest_edge: int = SHORTEST_EDGE,
-        longest_edge: int = LONGEST_EDGE,
-        clip_size: int = CLIP_SIZE,
-        zero_shot_top_k: int | None = ZERO_SHOT_TOP_K,
-    ) -> None:
-        self.vocabulary = HoiVocabulary.coerce(vocabulary)
-        for name, value in (("shortest_edge", shortest_edge), ("longest_edge", longest_edge), ("clip_size", clip_size)):
-            whole_number(name, value, 1, LARGEST_VIEW)
-        if zero_shot_top_k is not None:
-            whole_number("zero_shot_top_k", zero_shot_top_k, 1, 10**6)
-        self.shortest_edge = shortest_edge
-        self.longest_edge = longest_edge
-        self.clip_size = clip_size
-        self.zero_shot_top_k = zero_shot_top_k
-        super().__init__()
+    @classmethod
+    def like(cls, other: ImagePreparation) -> HoiClipProcessor:
+        """One of the same sizes and vocabulary; ``other`` itself where it is one."""
+        if isinstance(other, cls):
+            return other
+        return cls(other.vocabulary, other.shortest_edge, other.longest_edge, other.clip_size, other.zero_shot_top_k)
 
     def views(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
         """One image to the detector's view (3, h, w) and CLIP's (3, s, s)."""
-        image = detector_image(to_rgb(image), self.shortest_edge, self.longest_edge)
-        return _normalised(image, IMAGENET_MEAN, IMAGENET_STD), clip_view(image, self.clip_size)
-
-    def resized_size(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) of the detector's view; images of equal size can share a batch unpadded."""
-        return resized_size((image.height, image.width), self.shortest_edge, self.longest_edge)
+        detector, clip = super().views(image)
+        return torch.from_numpy(detector), torch.from_numpy(clip)
 
     def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Model inputs of one or more images.
@@ -245,22 +182,8 @@ class HoiClipProcessor(ProcessorMixin):
             HoiError: if there is no processor or vocabulary there, or the hub does not give the id.
         """
         source = pretrained_model_name_or_path
-        folder = take_folder(source, kwargs, ("processor_config.json", VOCABULARY_FILE))
-        advice = "no readable processor_config.json there; give a folder that hoiclip wrote"
-        try:
-            settings, _ = cls.get_processor_dict(folder, **kwargs)
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:  # or no settings
-            raise HoiError(f"{source}: {advice}") from error
-        if not isinstance(settings, dict) or not settings:
-            raise HoiError(f"{source}: {advice}")
-        settings.pop("processor_class", None)
-        vocabulary = HoiVocabulary.from_pretrained(folder)
-        try:
-            return cls(vocabulary=vocabulary, **settings)
-        except HoiError as error:
-            raise HoiError(f"{source}: in processor_config.json {error}") from error
-        except TypeError as error:
-            raise HoiError(f"{source}: {advice} ({error})") from error
+        folder = take_folder(source, kwargs, (PROCESSOR_FILE, VOCABULARY_FILE))
+        return cls.read(folder, source)  # type: ignore[return-value]
 
 
 def _floats(tensor: torch.Tensor | None) -> torch.Tensor:

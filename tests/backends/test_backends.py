@@ -165,6 +165,54 @@ def test_an_exported_folder_gives_the_models_answers(to: str, exported: dict[str
     assert (tuple(manifest.inputs), tuple(manifest.outputs)) == (INPUTS, OUTPUTS)
 
 
+WITHOUT_TORCH = """
+import json, sys
+import hoiclip
+detector = hoiclip.load(sys.argv[1])
+found = detector(sys.argv[2], threshold=0.0, top_k=5, zero_shot_top_k=10)
+batch = list(detector.detect_files([sys.argv[2]] * 3, threshold=0.0, top_k=5, zero_shot_top_k=10))
+assert all((result.scores == found.scores).all() for _, _, result in batch)
+heavy = [name for name in ("torch", "transformers", "scipy", "matplotlib", "huggingface_hub") if name in sys.modules]
+print(json.dumps({"heavy": heavy, "scores": found.scores.tolist(), "boxes": found.human_boxes.tolist(),
+                  "hoi": found.hoi_ids.tolist()}))
+"""
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_exported_folder_detects_without_torch(
+    to: str, exported: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(recipe.image(3, 90, 120)).save(tmp_path / "a.png")
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(exported[to]), str(tmp_path / "a.png")]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    assert found["heavy"] == []
+    expected = hoiclip.load(folder, device="cpu")(tmp_path / "a.png", threshold=0.0, top_k=5, zero_shot_top_k=10)
+    assert found["hoi"] == expected.hoi_ids.tolist()
+    assert np.allclose(found["scores"], expected.scores, atol=1e-4)
+    assert np.allclose(found["boxes"], expected.human_boxes, atol=1e-2)  # pixels
+
+
+def test_an_exported_folder_has_a_processor_and_a_backend_of_torch_tensors(exported: dict[str, Path]) -> None:
+    detector = hoiclip.load(exported["openvino"]).set_size(48)
+    picture = Image.fromarray(recipe.image(3, 90, 120))
+    given = detector.processor(picture)
+    assert given["pixel_values"].shape == (1, 3, 48, 64)
+    outputs = detector.backend(**given)
+    found = detector.processor.post_process(outputs, [(90, 120)], zero_shot_top_k=None)[0].likely(0.0, 5)
+    assert np.allclose(found.scores, detector(picture, threshold=0.0, top_k=5).scores, atol=1e-6)
+
+
+def test_threads_are_those_that_the_environment_names(exported: dict[str, Path]) -> None:
+    program = "from hoiclip.backends.runtimes import threads_to_use; print(threads_to_use())"
+    for wish, threads in (("3", "3"), ("5,2", "5")):
+        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": wish},
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        assert done.stdout.strip() == threads
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    assert 1 <= int(done.stdout) <= (os.cpu_count() or 1)
+
+
 @pytest.mark.parametrize(("backend", "precision"), [("torch", "bf16"), ("openvino", "bf16"), ("openvino", "int8")])
 def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, tmp_path: Path) -> None:
     itself = hoiclip.load(folder, device="cpu")
@@ -211,7 +259,8 @@ def test_new_sizes_compile_nothing_new(folder: Path) -> None:
     backend = hoiclip.load(folder, device="cpu", backend="openvino").backend
     for size in SIZES:
         backend(**inputs(*size))
-    assert [i.get_partial_shape().is_dynamic for i in backend.request.get_compiled_model().inputs] == [True] * 3
+    compiled = backend._runtime._request.get_compiled_model()
+    assert [i.get_partial_shape().is_dynamic for i in compiled.inputs] == [True] * 3
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from transformers import CLIPModel, DetrForObjectDetection
 
 import hoiclip
 from hoiclip import HoiError, HoiVocabulary, hub
-from hoiclip.checkpoints.folders import find_folder, load_model, save_model
+from hoiclip.checkpoints.by_name import find_folder
+from hoiclip.checkpoints.folders import load_model, save_model
 from hoiclip.checkpoints.initialise import initialise_from
 from hoiclip.cli import main
 from hoiclip.models.text_embedder import TextEmbedder

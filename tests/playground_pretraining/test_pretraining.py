@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 
+from hoiclip.image_preparation import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.playground_pretraining.captions import CaptionedScenes, sentences
 from hoiclip.playground_pretraining.clip import build_clip, contrastive_loss, encode_images, encode_texts
 from hoiclip.playground_pretraining.clip_training import ClipSettings, pretrain_clip
@@ -17,7 +18,6 @@ from hoiclip.playground_pretraining.detector_training import DetectorSettings, p
 from hoiclip.playground_pretraining.loop import load_checkpoint, normalise, save_checkpoint
 from hoiclip.playground_pretraining.measurement import measure_detector
 from hoiclip.playground_pretraining.tokenizer import build_tokenizer
-from hoiclip.processing import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.vocabulary import HoiVocabulary
 
 

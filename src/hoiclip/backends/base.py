@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from hoiclip.errors import HoiError
-from hoiclip.models.outputs import HoiClipOutput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hoiclip.models.outputs import HoiClipOutput
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -54,14 +56,12 @@ class Backend:
         precision: one of ``PRECISIONS``.
         device: where the inputs are wanted and the outputs are given.
         output_names: fields of :class:`HoiClipOutput` that it fills.
-        output_sizes: their last dimensions, of an exported graph; None for one that is free.
     """
 
     name: str
     precision: str
     device: torch.device
     output_names: tuple[str, ...]
-    output_sizes: dict[str, int | None] = {}  # noqa: RUF012  replaced as a whole
 
     def __call__(
         self, *, pixel_values: Tensor, pixel_mask: Tensor | None = None, clip_pixel_values: Tensor | None = None
@@ -87,20 +87,3 @@ def check_combination(backend: str, precision: str) -> None:
         raise HoiError(
             f"--precision {precision}: the {backend} backend has {' and '.join(own)} only; use --backend {others}"
         )
-
-
-def complete_inputs(inputs: Mapping[str, Tensor | None], names: Iterable[str]) -> dict[str, Tensor]:
-    """Keep only what the graph takes; without a mask there is no padding."""
-    pixel_values = inputs["pixel_values"]
-    assert pixel_values is not None
-    given = {}
-    for name in names:
-        value = inputs.get(name)
-        if value is None and name == "pixel_mask":
-            value = torch.ones(
-                len(pixel_values), *pixel_values.shape[2:], dtype=torch.int64, device=pixel_values.device
-            )
-        if value is None:
-            raise ValueError(f"{name} is missing: pass what HoiClipProcessor returns")
-        given[name] = value.to(torch.int64) if name == "pixel_mask" else value
-    return given

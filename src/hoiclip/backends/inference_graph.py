@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hoiclip.backends.manifest import INPUTS, OUTPUTS
 from hoiclip.models.instance_detector import FrozenBatchNorm
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.outputs import HoiClipOutput
-
-INPUTS = ("pixel_values", "pixel_mask", "clip_pixel_values")
-OUTPUTS = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
 
 
 class InferenceGraph(nn.Module):
@@ -144,6 +142,17 @@ class Backbone(nn.Module):
 def _nearest(size: int, cells: int, device: torch.device) -> Tensor:
     """Pixel index of each cell, as in torch's nearest interpolation; runtimes round theirs differently."""
     return (torch.arange(cells, device=device).float() * (size / cells)).floor().long()
+
+
+def input_shapes(model: HoiClipModel) -> dict[str, list[int | str]]:
+    """Shapes of the model's graph inputs by name; a word stands for a size that is free."""
+    side = model.config.clip.vision_config.image_size
+    shapes: dict[str, list[int | str]] = {
+        "pixel_values": ["batch", 3, "height", "width"],
+        "pixel_mask": ["batch", "height", "width"],
+        "clip_pixel_values": ["batch", 3, side, side],
+    }
+    return {name: shapes[name] for name in InferenceGraph.names(model)[0]}
 
 
 def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | list[Tensor]) -> HoiClipOutput:

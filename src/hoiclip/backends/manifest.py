@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoiclip.backends.inference_graph import OUTPUTS, InferenceGraph
 from hoiclip.errors import HoiError
-from hoiclip.models.modeling import HoiClipModel
 
+INPUTS = ("pixel_values", "pixel_mask", "clip_pixel_values")
+OUTPUTS = ("human_boxes", "object_boxes", "object_logits", "interaction_logits", "zero_shot_logits")
 FORMATS = ("onnx", "openvino")
 MANIFEST = "export.json"
 
@@ -56,14 +56,3 @@ class Manifest:
 def is_exported(folder: str | Path) -> bool:
     """Whether a folder was written by :func:`export`."""
     return (Path(folder) / MANIFEST).is_file()
-
-
-def input_shapes(model: HoiClipModel) -> dict[str, list[int | str]]:
-    """Shapes of the model's graph inputs by name; a word stands for a size that is free."""
-    side = model.config.clip.vision_config.image_size
-    shapes: dict[str, list[int | str]] = {
-        "pixel_values": ["batch", 3, "height", "width"],
-        "pixel_mask": ["batch", "height", "width"],
-        "clip_pixel_values": ["batch", 3, side, side],
-    }
-    return {name: shapes[name] for name in InferenceGraph.names(model)[0]}

@@ -11,32 +11,31 @@ from torch import Tensor
 
 from hoiclip.backends.base import BACKENDS, Backend, check_combination
 from hoiclip.backends.inference_graph import InferenceGraph
-from hoiclip.backends.manifest import Manifest
-from hoiclip.backends.onnx import OnnxBackend, write_onnx
-from hoiclip.backends.openvino import OpenVinoBackend, openvino_graph
+from hoiclip.backends.onnx import write_onnx
+from hoiclip.backends.openvino import openvino_graph
 from hoiclip.backends.optional_packages import require
+from hoiclip.backends.runtime_backend import RuntimeBackend
+from hoiclip.backends.runtimes import GraphRuntime, OnnxRuntime, OpenVinoRuntime
 from hoiclip.backends.torch_backend import GraphBackend, ModelBackend, device_or_cpu
 from hoiclip.errors import HoiError
 from hoiclip.models.modeling import HoiClipModel
 
 
 def open_backend(
-    model: HoiClipModel | None,
+    model: HoiClipModel,
     *,
     backend: str = "torch",
     precision: str = "fp32",
     device: str | torch.device | None = None,
-    folder: Path | None = None,
     calibration: Iterable[Mapping[str, Tensor]] | None = None,
 ) -> Backend:
     """Open what computes the forward pass.
 
     Args:
-        model: a model in evaluation mode; None if ``folder`` holds an exported graph.
+        model: a model in evaluation mode.
         backend: one of ``BACKENDS``.
         precision: one of ``PRECISIONS``; not every backend has all.
         device: by default the CPU for onnx and openvino and the model's own for the others.
-        folder: what :func:`hoiclip.inference.export.export` wrote; says itself what it holds.
         calibration: the processor's outputs for some images of the kind that will come, read by
             int8 only.
 
@@ -44,12 +43,6 @@ def open_backend(
         HoiError: a combination that does not exist, a package that is not installed, a device that
             the backend cannot use.
     """
-    if folder is not None:
-        manifest = Manifest.read(folder)
-        place = device_or_cpu(device)
-        kinds = {"onnx": OnnxBackend, "openvino": OpenVinoBackend}  # Manifest knows no other format
-        return kinds[manifest.format](folder / manifest.graph, manifest.precision, place, manifest.outputs)
-    assert model is not None
     check_combination(backend, precision)
     if backend in ("torch", "compile"):
         place = torch.device(device) if device is not None else model.logit_scale.device
@@ -59,12 +52,13 @@ def open_backend(
     package = BACKENDS[backend].package
     if package is not None:
         require(package, backend)
-    names = InferenceGraph.names(model)[1]
+    place, names = device_or_cpu(device), InferenceGraph.names(model)[1]
     if backend == "onnx":
         with tempfile.TemporaryDirectory(prefix="hoiclip-") as temporary:
             write_onnx(model, Path(temporary) / "model.onnx")
-            return OnnxBackend(Path(temporary) / "model.onnx", precision, device_or_cpu(device), names)
+            runtime: GraphRuntime = OnnxRuntime(Path(temporary) / "model.onnx", place.type, names)
+            return RuntimeBackend(backend, precision, runtime, place)
     if backend == "openvino":
-        graph = openvino_graph(model, precision, calibration)
-        return OpenVinoBackend(graph, precision, device_or_cpu(device), names)
+        runtime = OpenVinoRuntime(openvino_graph(model, precision, calibration), place.type, names)
+        return RuntimeBackend(backend, precision, runtime, place)
     raise HoiError(f"--backend {backend}: named in backends/base.py, but backends/registry.py does not open it")

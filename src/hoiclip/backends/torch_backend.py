@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor
 
-from hoiclip.backends.base import Backend, complete_inputs
+from hoiclip.backends.base import Backend
 from hoiclip.backends.inference_graph import InferenceGraph, as_output
 from hoiclip.errors import HoiError
 from hoiclip.models.modeling import HoiClipModel
@@ -44,7 +46,7 @@ class GraphBackend(Backend):
         self.run = torch.compile(graph, dynamic=True) if name == "compile" else graph
 
     def __call__(self, **inputs: Tensor | None) -> HoiClipOutput:
-        given = complete_inputs(inputs, self.input_names)
+        given = _complete_inputs(inputs, self.input_names)
         with torch.no_grad():
             try:
                 return as_output(self.output_names, self.run(**given))
@@ -57,3 +59,20 @@ class GraphBackend(Backend):
 
 def device_or_cpu(device: str | torch.device | None) -> torch.device:
     return torch.device("cpu" if device is None else device)
+
+
+def _complete_inputs(inputs: Mapping[str, Tensor | None], names: Iterable[str]) -> dict[str, Tensor]:
+    """Keep only what the graph takes; without a mask there is no padding."""
+    pixel_values = inputs["pixel_values"]
+    assert pixel_values is not None
+    given = {}
+    for name in names:
+        value = inputs.get(name)
+        if value is None and name == "pixel_mask":
+            value = torch.ones(
+                len(pixel_values), *pixel_values.shape[2:], dtype=torch.int64, device=pixel_values.device
+            )
+        if value is None:
+            raise ValueError(f"{name} is missing: pass what HoiClipProcessor returns")
+        given[name] = value.to(torch.int64) if name == "pixel_mask" else value
+    return given

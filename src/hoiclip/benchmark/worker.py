@@ -20,6 +20,7 @@ from hoiclip.benchmark.job import BASELINE, BASELINE_KEEPING_MEMORY, Job, Row, _
 from hoiclip.benchmark.measurement import PeakMemory, count_operations, matmul_peak, seconds_of
 from hoiclip.benchmark.synthetic import draw_photo
 from hoiclip.errors import HoiError
+from hoiclip.inference.detector import HoiDetector
 from hoiclip.models.configuration import HoiClipConfig
 
 PATIENCE = 60  # seconds a forward pass may take; torch emulates bfloat16 where the processor lacks it
@@ -49,6 +50,7 @@ def measure(job: Job) -> Row:
             batch_size=job.batch,
             calibration=job.calibration,
         )
+        assert isinstance(detector, HoiDetector)  # bench takes no exported folder
         loaded = time.perf_counter() - start
         detector.processor.shortest_edge, detector.processor.longest_edge = min(job.size), max(job.size)
         image = draw_photo(job.size, seed=0)

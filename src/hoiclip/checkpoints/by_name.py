@@ -9,17 +9,19 @@ its place in the cache by one renaming, so a killed process leaves none that is 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hoiclip.data.download import download
 from hoiclip.errors import HoiError
 from hoiclip.files import UNFINISHED, held_temporary, one_at_a_time, sweep
-from hoiclip.hub import offline
-from hoiclip.model_zoo import DATA, DETECTING, START, ZooEntry, cache_home, entry_named
+from hoiclip.hub import is_hub_id, local_folder, offline
+from hoiclip.model_zoo import DATA, DETECTING, START, ZooEntry, cache_home, did_you_mean, entry_named
 
 ORIGIN_FILE = "origin.json"  # in the folder of a model: where it comes from
 
@@ -40,6 +42,33 @@ def model_by_name(source: str | Path) -> str:
         }
         raise HoiError(f"{source}: {what.get(entry.kind, 'is put together where it is used and has no folder')}")
     return str(fetch(entry))
+
+
+def find_folder(source: str | Path, revision: str | None = None, token: str | None = None) -> str:
+    """The folder ``source``, that of a model by name, or of a hub id's files in the hub's cache.
+
+    See :func:`model_by_name` and :func:`hoiclip.hub.local_folder`.
+
+    Raises:
+        HoiError: if it is neither a folder nor a name nor a hub id that can be read, or is in a cache.
+    """
+    source = model_by_name(source)
+    if not os.path.isdir(source) and not (is_hub_id(source) and str(source).count("/") == 1):
+        raise HoiError(
+            f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name{did_you_mean(source)}"
+        )
+    return local_folder(source, revision, token)
+
+
+@contextmanager
+def called(source: str | Path, folder: str) -> Iterator[None]:
+    """Let complaints about a ``folder`` of the hub's cache name what the user gave instead."""
+    try:
+        yield
+    except HoiError as error:
+        if folder == str(source) or folder not in str(error):
+            raise
+        raise HoiError(str(error).replace(folder, str(source))) from error
 
 
 def detr_by_name(source: str | Path) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
-from hoiclip.checkpoints.by_name import model_by_name
+from hoiclip.checkpoints.by_name import called, find_folder
 from hoiclip.checkpoints.key_mapping import refuse_no_numbers
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_folder
-from hoiclip.hub import is_hub_id, local_folder
-from hoiclip.model_zoo import did_you_mean
 from hoiclip.models.configuration import HoiClipConfig, dropout_everywhere
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
@@ -50,33 +46,6 @@ def save_model(model: HoiClipModel, folder: str | Path, tokenizer: str | None = 
         raise HoiError(
             f"{folder}: cannot be written ({first_line(error)}); free some space or choose another folder"
         ) from error
-
-
-def find_folder(source: str | Path, revision: str | None = None, token: str | None = None) -> str:
-    """The folder ``source``, that of a model by name, or of a hub id's files in the hub's cache.
-
-    See :func:`hoiclip.checkpoints.by_name.model_by_name` and :func:`hoiclip.hub.local_folder`.
-
-    Raises:
-        HoiError: if it is neither a folder nor a name nor a hub id that can be read, or is in a cache.
-    """
-    source = model_by_name(source)
-    if not os.path.isdir(source) and not (is_hub_id(source) and str(source).count("/") == 1):
-        raise HoiError(
-            f"{source}: no such model folder; give one that hoiclip wrote, or a hub id owner/name{did_you_mean(source)}"
-        )
-    return local_folder(source, revision, token)
-
-
-@contextmanager
-def called(source: str | Path, folder: str) -> Iterator[None]:
-    """Let complaints about a ``folder`` of the hub's cache name what the user gave instead."""
-    try:
-        yield
-    except HoiError as error:
-        if folder == str(source) or folder not in str(error):
-            raise
-        raise HoiError(str(error).replace(folder, str(source))) from error
 
 
 def load_model(

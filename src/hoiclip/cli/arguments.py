@@ -140,11 +140,13 @@ def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: 
         vocabulary: ask for these interactions instead of what was trained.
         playground: training-free takes the shipped miniature parts, where none are named.
     """
-    from hoiclip.inference.detector import TRAINING_FREE, load
+    from hoiclip.backends.manifest import is_exported
     from hoiclip.inference.image_detector import PLAYGROUND
+    from hoiclip.inference.loading import TRAINING_FREE, load
 
-    quiet_libraries()
     fetch_named_model(args)
+    if args.model is None or not is_exported(args.model):  # an exported model needs no torch to be quietened
+        quiet_libraries()
     shipped = PLAYGROUND if playground and args.model == TRAINING_FREE else None
     detector = load(
         args.model,

@@ -58,7 +58,7 @@ def show(
     from hoiclip.evaluation import HicoDetEvaluator
     from hoiclip.evaluation.runner import EvaluationSet, detect_samples
     from hoiclip.files import atomic_path
-    from hoiclip.inference.detector import load
+    from hoiclip.inference.loading import load
     from hoiclip.playground.dataset import PlaygroundDataset
     from hoiclip.visualization.contact_sheet import draw_contact_sheet
 

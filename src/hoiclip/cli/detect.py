@@ -234,7 +234,7 @@ def open_detector(args: argparse.Namespace) -> HoiDetector:
     elif args.vocabulary is not None:
         vocabulary = HoiVocabulary.coerce(args.vocabulary)
 
-    from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE  # heavy: what can be refused has been by now
+    from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
 
     detector = open_model(args, vocabulary)
     if args.verbs is not None:

@@ -183,7 +183,7 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
     """The file of detections, with those that the same command found before it was cut off."""
     from hoiclip import __version__
     from hoiclip.evaluation.kept_detections import KeptDetections, stamp
-    from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE
+    from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
 
     model = args.model or SHIPPED_MODEL
     parts = [args.detector, args.clip] if model == TRAINING_FREE else [model]

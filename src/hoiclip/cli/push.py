@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the model, so that nothing broken is pushed, push it and say how to load it."""
-    from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.loading import load
     from hoiclip.inference.model_card import stated_card
 
     quiet_libraries()
-    detector = HoiDetector.from_pretrained(args.model, device="cpu")
+    detector = load(args.model, device="cpu")
     stated = stated_card(detector.folder)
     if args.license is None and (stated is None or not stated.data.license):
         print("hoiclip: no license is stated, so others may not use the model; name one by --license", file=sys.stderr)

@@ -45,8 +45,11 @@ Kept = MutableMapping[str, Detections] | Callable[[HoiVocabulary], MutableMappin
 class Detector(Protocol):
     """The part of :class:`hoiclip.HoiDetector` that evaluation needs."""
 
-    backend: Backend
-    processor: HoiClipProcessor
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def processor(self) -> HoiClipProcessor: ...
 
     @property
     def vocabulary(self) -> HoiVocabulary: ...

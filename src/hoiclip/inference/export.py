@@ -14,18 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hoiclip.backends.base import check_combination
-from hoiclip.backends.inference_graph import InferenceGraph
-from hoiclip.backends.manifest import FORMATS, MANIFEST, Manifest, input_shapes, is_exported
+from hoiclip.backends.inference_graph import InferenceGraph, input_shapes
+from hoiclip.backends.manifest import FORMATS, MANIFEST, Manifest, is_exported
 from hoiclip.backends.onnx import write_onnx
 from hoiclip.backends.openvino import openvino_graph
 from hoiclip.backends.optional_packages import require
+from hoiclip.checkpoints.by_name import find_folder
 from hoiclip.errors import HoiError
 from hoiclip.files import atomic_folder
 from hoiclip.inference.calibration import calibration_inputs
 from hoiclip.inference.detector import HoiDetector
 from hoiclip.vocabulary import HoiVocabulary
 
-EXPORTED = "is exported already; export from the model folder it was made of"
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
 
 
@@ -65,11 +65,10 @@ def export(
         raise HoiError(f"--to {to}: unknown; choose one of {', '.join(FORMATS)}")
     check_combination(to, precision)
     require("onnxscript" if to == "onnx" else "openvino", to)
-    if is_exported(model_folder):  # before it is opened
-        raise HoiError(f"{model_folder}: {EXPORTED}")
+    folder = find_folder(model_folder, revision, token)
+    if is_exported(folder):
+        raise HoiError(f"{model_folder}: is exported already; export from the model folder it was made of")
     detector = HoiDetector.from_pretrained(model_folder, device="cpu", revision=revision, token=token)
-    if detector.model is None:  # an exported one of the hub
-        raise HoiError(f"{model_folder}: {EXPORTED}")
     if vocabulary is not None:
         detector.set_vocabulary(vocabulary)
     if size is not None:

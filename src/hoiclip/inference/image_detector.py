@@ -10,9 +10,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-import torch
 from PIL import Image
 
 from hoiclip.batching import equal_size_batches
@@ -21,6 +20,9 @@ from hoiclip.errors import HoiError
 from hoiclip.image_inputs import ImageLike, open_image
 from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream, read_ahead
 from hoiclip.vocabulary import HoiVocabulary
+
+if TYPE_CHECKING:
+    import torch
 
 READERS = 8  # threads that decode and resize while the model works, on at most half of the cores
 PLAYGROUND = "playground"  # as a part of the training-free detector: the shipped miniature
@@ -46,7 +48,7 @@ class ImageDetector(ABC):
         default_threshold: least probability of what is shown, where the caller names none.
     """
 
-    device: torch.device
+    device: torch.device | str
     batch_size: int
     default_threshold: float = 0.3
 

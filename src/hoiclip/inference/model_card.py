@@ -22,6 +22,7 @@ from hoiclip.vocabulary import HoiVocabulary
 
 if TYPE_CHECKING:
     from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.exported_detector import ExportedDetector
 
 CARD = "README.md"
 WRITTEN = "<!-- written by hoiclip push; a README.md of your own in the model folder takes its place -->"
@@ -30,7 +31,9 @@ SHOWN = 12  # verbs, objects and interactions that a card names of each
 NO_METRICS = ("step", "images", "images_without_detections")  # numbers in metrics.json that are none
 
 
-def model_card(detector: HoiDetector, repository: str, revision: str | None = None, license: str | None = None) -> str:
+def model_card(
+    detector: HoiDetector | ExportedDetector, repository: str, revision: str | None = None, license: str | None = None
+) -> str:
     """The text of README.md, with its YAML header.
 
     A README.md of the user's own in the detector's folder is kept; its header gets what it lacks.
@@ -69,7 +72,7 @@ def stated_card(folder: Path | None) -> Any:
         ) from error
 
 
-def _text(detector: HoiDetector, repository: str, revision: str | None) -> str:
+def _text(detector: HoiDetector | ExportedDetector, repository: str, revision: str | None) -> str:
     folder = detector.folder
     known = folder is not None and _vocabulary_of(folder) == detector.vocabulary
     parts = [
@@ -94,7 +97,7 @@ def _bullets(sentences: Iterator[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _summary(detector: HoiDetector) -> str:
+def _summary(detector: HoiDetector | ExportedDetector) -> str:
     variant = "gen-vlkt" if detector.model is not None and detector.model.config.variant == "gen-vlkt" else "hoiclip"
     kind = {
         "hoiclip": "[HOICLIP](https://arxiv.org/abs/2303.15786) model",
@@ -107,7 +110,7 @@ def _summary(detector: HoiDetector) -> str:
     return f"A {what} for the package `hoiclip`: it finds human - verb - object triplets in images."
 
 
-def _usage(detector: HoiDetector, repository: str, revision: str | None) -> str:
+def _usage(detector: HoiDetector | ExportedDetector, repository: str, revision: str | None) -> str:
     at = f', revision="{revision}"' if revision else ""
     option = f" --revision {revision}" if revision else ""
     lines = ["```python", "import hoiclip", "", f'detector = hoiclip.load("{repository}"{at})']
@@ -144,7 +147,7 @@ def _some(words: list[str]) -> str:
     return ", ".join(words[k * len(words) // SHOWN] for k in range(SHOWN)) + ", …"
 
 
-def _limits(detector: HoiDetector) -> Iterator[str]:
+def _limits(detector: HoiDetector | ExportedDetector) -> Iterator[str]:
     yield "It names no interaction outside its vocabulary: it overlooks such a one, or takes it for another."
     if detector.model is not None:
         yield f"It finds at most {detector.model.config.num_queries} human-object pairs in an image."
@@ -163,7 +166,7 @@ def _limits(detector: HoiDetector) -> Iterator[str]:
 # --- what the files of the folder tell ---------------------------------------------------------------
 
 
-def _folder(detector: HoiDetector) -> Path:
+def _folder(detector: HoiDetector | ExportedDetector) -> Path:
     assert detector.folder is not None
     return detector.folder
 
@@ -230,7 +233,7 @@ def _last_evaluation(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _provenance(detector: HoiDetector) -> Iterator[str]:
+def _provenance(detector: HoiDetector | ExportedDetector) -> Iterator[str]:
     folder = detector.folder
     if folder is not None:
         run = _run_folder(folder)

@@ -21,15 +21,14 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 
 from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.image_inputs import is_address, open_image
+from hoiclip.image_preparation import ImagePreparation
 from hoiclip.images import declared_pixels, load_reduced
-from hoiclip.processing import HoiClipProcessor
 
 # So many batches are looked through for images of equal size.
 BATCHES_TO_CHOOSE_FROM = 3
@@ -42,20 +41,20 @@ class PreparedImage:
     """An image prepared for the model.
 
     Attributes:
-        views: what the model takes, the detector's (3, h, w) first and CLIP's (3, s, s) second.
+        views: what the model takes, the detector's (3, h, w) first and CLIP's (3, s, s) second; tensors or arrays.
         size: (height, width) of the image itself, upright.
         image: itself, if it is to be handed on.
         names: what the views after the first are called, where a model takes others.
     """
 
-    views: tuple[torch.Tensor, ...]
+    views: tuple[Any, ...]
     size: tuple[int, int]
     image: Image.Image | None = None
     names: tuple[str, ...] = ()
 
 
 def prepare(
-    path: Path | str, processor: HoiClipProcessor, *, keep_image: bool = True, draft: bool = False
+    path: Path | str, processor: ImagePreparation, *, keep_image: bool = True, draft: bool = False
 ) -> PreparedImage | HoiError:
     """Read one file and make both views from one decoding; or return what is wrong with it.
 

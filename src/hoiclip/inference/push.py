@@ -19,10 +19,11 @@ from hoiclip.vocabulary import VOCABULARY_FILE
 
 if TYPE_CHECKING:
     from hoiclip.inference.detector import HoiDetector
+    from hoiclip.inference.exported_detector import ExportedDetector
 
 
 def push_detector(
-    detector: HoiDetector,
+    detector: HoiDetector | ExportedDetector,
     repository: str,
     *,
     private: bool | None,
@@ -45,10 +46,9 @@ def push_detector(
         ) from error
 
 
-def _graph_files(detector: HoiDetector) -> dict[str, Path]:
+def _graph_files(detector: ExportedDetector) -> dict[str, Path]:
     """Name -> file of an exported folder; what else lies there is not pushed."""
     folder = detector.folder
-    assert folder is not None
     graph = Path(Manifest.read(folder).graph).stem
     names = [path.name for path in sorted(folder.glob(f"{graph}.*")) if path.is_file()]
     return {name: folder / name for name in (*names, MANIFEST, VOCABULARY_FILE, "processor_config.json")}
@@ -57,7 +57,6 @@ def _graph_files(detector: HoiDetector) -> dict[str, Path]:
 def _model_files(detector: HoiDetector, scratch: Path) -> dict[str, Path]:
     """Write a model folder into ``scratch``: name -> file."""
     model = detector.model
-    assert model is not None
     _fetch_tokenizer(model)
     model.save_pretrained(scratch)
     detector.processor.save_pretrained(scratch)

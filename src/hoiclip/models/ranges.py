@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, whole_number
 
 WIDTH, LAYERS, HEADS, HIDDEN = (1, 16384), (1, 200), (1, 256), (1, 131072)
 DETECTOR = {
@@ -35,12 +35,6 @@ NUMBERS = (
     *("cost_interaction", "cost_object", "cost_box", "cost_giou"),
     *("weight_interaction", "weight_object", "weight_box", "weight_giou"),
 )
-
-
-def whole_number(name: str, value: Any, least: int, most: int) -> None:
-    """Raise HoiError unless ``value`` is a whole number in this range."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise HoiError(f"{name} must be a whole number from {least} to {most}, not {str(value)[:60]!r}")
 
 
 def check_ranges(config: Any) -> None:

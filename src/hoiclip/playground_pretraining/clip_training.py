@@ -17,12 +17,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import CLIPModel
 
+from hoiclip.image_preparation import CLIP_MEAN, CLIP_STD
 from hoiclip.playground_pretraining.captions import GRID, CaptionedImage, CaptionedScenes, sentences
 from hoiclip.playground_pretraining.clip import build_clip, contrastive_loss, encode_images, encode_texts
 from hoiclip.playground_pretraining.loop import Pretraining, Settings, normalise, step_aside
 from hoiclip.playground_pretraining.measurement import CLIP_SEED, measure_clip
 from hoiclip.playground_pretraining.tokenizer import build_tokenizer
-from hoiclip.processing import CLIP_MEAN, CLIP_STD
 from hoiclip.vocabulary import HoiVocabulary
 
 DENSE_WEIGHT = 4.0

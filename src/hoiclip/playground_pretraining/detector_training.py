@@ -22,12 +22,12 @@ from transformers import DetrForObjectDetection
 from transformers.loss.loss_for_object_detection import ImageLoss
 
 from hoiclip.boxes import xyxy_to_cxcywh
+from hoiclip.image_preparation import IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.playground.dataset import SIZE, PlaygroundDataset
 from hoiclip.playground_pretraining.detector import build_detector, encode, frozen_copy, sine_points, spread_points
 from hoiclip.playground_pretraining.detector_losses import DenseHead, PaddedMatcher, set_loss
 from hoiclip.playground_pretraining.loop import Pretraining, Settings, normalise, step_aside
 from hoiclip.playground_pretraining.measurement import DETECTOR_SEED, measure_detector
-from hoiclip.processing import IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.vocabulary import HoiVocabulary
 
 

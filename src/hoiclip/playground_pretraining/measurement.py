@@ -12,13 +12,13 @@ from transformers import AutoTokenizer, CLIPModel, DetrForObjectDetection, PreTr
 
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.matching import Pairs, all_point_ap, by_class, true_positives
+from hoiclip.image_preparation import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.losses import cxcywh_to_xyxy
 from hoiclip.playground.dataset import PlaygroundDataset, crop_square, union
 from hoiclip.playground_pretraining.captions import sentences
 from hoiclip.playground_pretraining.clip import encode_images, encode_texts
 from hoiclip.playground_pretraining.detector import decode, encode
 from hoiclip.playground_pretraining.loop import normalise
-from hoiclip.processing import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from hoiclip.vocabulary import HoiVocabulary
 
 CLIP_SEED, DETECTOR_SEED = 900_001, 900_002  # of scenes to measure on

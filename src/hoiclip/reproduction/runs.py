@@ -223,7 +223,7 @@ def make_run(run: Run, *, patient: bool = False) -> Outcome:
 def evaluate_run(run: Run, top_ks: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Evaluate the final weights of a trained run, by the protocol of the paper's authors."""
     from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
-    from hoiclip.inference.detector import load
+    from hoiclip.inference.loading import load
 
     experiment = replace(run.experiment, evaluation=replace(run.experiment.evaluation, protocol="hoiclip"))
     detector = load(run.folder, device="cpu" if experiment.train.cpu else None)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hoiclip import published
-from hoiclip.checkpoints.folders import find_folder, load_model
+from hoiclip.checkpoints.by_name import find_folder
+from hoiclip.checkpoints.folders import load_model
 from hoiclip.checkpoints.initialise import initialise_from
 from hoiclip.errors import HoiError
 from hoiclip.experiments.data import RunData, part_source

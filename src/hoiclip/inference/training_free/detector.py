@@ -51,6 +51,7 @@ class TrainingFreeDetector(ImageDetector):
         name: of the object detector, for what is told.
     """
 
+    device: torch.device
     default_threshold = 0.1  # products of three probabilities are small
 
     def __init__(

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel
 
+from hoiclip.image_preparation import CLIP_MEAN
 from hoiclip.inference.training_free.object_detection import FoundObjects
 from hoiclip.models.text_embedder import TextEmbedder, verb_directions
-from hoiclip.processing import CLIP_MEAN, clip_view
+from hoiclip.processing import clip_view
 from hoiclip.vocabulary import HoiVocabulary
 
 CROPS_AT_ONCE = 64

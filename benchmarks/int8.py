@@ -1,0 +1,119 @@
+"""python benchmarks/int8.py --model MODEL [--size 480x640] [--images 8] [--picture docs/int8.png]
+
+Quantises parts of the OpenVINO graph alone and together, and prints for each what it costs (how many of the best 100
+triplets differ from float32's) and what it saves (processor time of a forward pass, one thread).  The parts
+that ``--precision int8`` takes are the row "chosen".  Needs a folder of a full-size model; scenes are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import hoiclip
+from hoiclip.backends.inference_graph import OUTPUTS
+from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph, quantized
+from hoiclip.benchmark.comparison import differences
+from hoiclip.benchmark.measurement import machine
+from hoiclip.benchmark.runner import parse_sizes
+from hoiclip.benchmark.synthetic import draw_photos
+from hoiclip.images import load_image
+
+SUMS = r"^__module\.detector\."  # with the sums of residual branches
+NO_SUMS = r"^(?!.*aten::add)__module\.detector\."
+PARTS = {
+    "ResNet's stem": rf"{SUMS}backbone\.stem",
+    **{f"ResNet's stage {i + 1}": rf"{NO_SUMS}backbone\.stages\.{i}\." for i in range(4)},
+    "ResNet's stages": rf"{NO_SUMS}backbone\.stages",
+    "the same with residual sums": rf"{SUMS}backbone\.stages",
+    "encoder's feed-forward layers": rf"{NO_SUMS}encoder\..*(fc1|fc2)",
+    "encoder's linear layers": rf"{NO_SUMS}encoder\..*(fc1|fc2|[qkvo]_proj)",
+    "encoder, attention and sums too": rf"{SUMS}encoder",
+    "CLIP's image tower": r"^__module\.clip_tower",
+    "chosen": EIGHT_BIT_PARTS,
+    "ResNet and encoder whole": rf"{SUMS}(backbone|encoder)",
+}
+
+
+class Measurement:
+    """Outputs of some images by a graph, and the processor time of one."""
+
+    def __init__(self, graph: Any, images: list[dict[str, np.ndarray]]) -> None:
+        import openvino
+
+        settings = {"PERFORMANCE_HINT": "LATENCY", "EXECUTION_MODE_HINT": "ACCURACY", "INFERENCE_NUM_THREADS": 1}
+        request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+        request.infer(images[0])
+        found, times = [], []
+        for image in images:
+            begun = time.process_time()
+            outputs = request.infer(image)
+            times.append(time.process_time() - begun)
+            found.append({name: np.array(outputs[name]) for name in OUTPUTS})
+        self.outputs = {name: np.concatenate([one[name] for one in found]) for name in OUTPUTS}
+        self.milliseconds = 1000 * statistics.median(times)
+
+
+def draw(rows: list[tuple[str, float, float]], path: Path) -> None:
+    """Accuracy against time, a point a row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, alike, milliseconds in rows:
+        chosen = name in ("chosen", "float32")
+        axes.scatter(milliseconds, 100 * alike, color="tab:red" if chosen else "tab:blue", zorder=3)
+        axes.annotate(name, (milliseconds, 100 * alike), xytext=(5, 4), textcoords="offset points", fontsize=8,
+                      color="tab:red" if chosen else "black")  # fmt: skip
+    axes.set(xlabel="processor time of a forward pass, ms", ylabel="best 100 triplets alike, %")
+    axes.margins(x=0.18)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--size", default="480x640")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    (size,) = parse_sizes(args.size)
+    detector = hoiclip.load(args.model, device="cpu")
+    processor = detector.processor
+    processor.shortest_edge, processor.longest_edge = min(size), max(size)
+    sets = []
+    for seed in (0, 1):  # to measure with, to calibrate with
+        with tempfile.TemporaryDirectory() as scratch:
+            draw_photos(Path(scratch, "photos"), size, args.images, seed)
+            files = sorted(Path(scratch, "photos").iterdir())
+            sets.append([{n: np.asarray(t) for n, t in processor([load_image(f)]).items()} for f in files])
+    images, calibration = sets
+    about = machine(torch.device("cpu"))
+    print(f"{about['processor']} ({about['features']}), one thread, {args.size}, {args.images} images")
+    print("| in 8 bits | ms | best 100 alike |\n|---|---:|---:|")
+    graph = openvino_graph(detector.model)
+    reference = Measurement(graph, images)
+    known = {"object_ids": detector.vocabulary.object_ids}
+    rows = [("float32", 1.0, reference.milliseconds)]
+    print(f"| nothing | {reference.milliseconds:.0f} | 100 % |", flush=True)
+    for name, pattern in PARTS.items():
+        coarse = Measurement(quantized(graph.clone(), calibration, pattern), images)
+        alike = differences({**reference.outputs, **known}, {**coarse.outputs, **known})["top100_overlap"]
+        rows.append((name, alike, coarse.milliseconds))
+        print(f"| {name} | {coarse.milliseconds:.0f} | {100 * alike:.1f} % |", flush=True)
+    if args.picture:
+        draw(rows, args.picture)
+
+
+if __name__ == "__main__":
+    main()
