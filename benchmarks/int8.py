@@ -1,8 +1,8 @@
-"""python benchmarks/int8.py --model MODEL [--size 480x640] [--images 8] [--picture docs/int8.png]
+"""python benchmarks/int8.py [--model MODEL] [--size 480x640] [--images 8] [--picture docs/int8.png]
 
 Quantises parts of the OpenVINO graph alone and together, and prints for each what it costs (how many of the best 100
 triplets differ from float32's) and what it saves (processor time of a forward pass, one thread).  The parts
-that ``--precision int8`` takes are the row "chosen".  Needs a folder of a full-size model; scenes are drawn.
+that ``--precision int8`` takes are the row "chosen".  Photographs are drawn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph, quantized
 from hoiclip.benchmark.comparison import differences
 from hoiclip.benchmark.measurement import machine
 from hoiclip.benchmark.runner import parse_sizes
-from hoiclip.benchmark.synthetic import draw_photos
+from hoiclip.benchmark.synthetic import draw_photos, save_seeded_model
 from hoiclip.images import load_image
 
 SUMS = r"^__module\.detector\."  # with the sums of residual branches
@@ -81,14 +81,17 @@ def draw(rows: list[tuple[str, float, float]], path: Path) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", help="folder (default: full-size, seeded weights)")
     parser.add_argument("--size", default="480x640")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     (size,) = parse_sizes(args.size)
-    detector = hoiclip.load(args.model, device="cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.model is None:
+            save_seeded_model(Path(scratch, "model"), 0)
+        detector = hoiclip.load(args.model or Path(scratch, "model"), device="cpu")
     processor = detector.processor
     processor.shortest_edge, processor.longest_edge = min(size), max(size)
     sets = []

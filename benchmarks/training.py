@@ -23,6 +23,7 @@ from hoiclip import HoiClipConfig, HoiClipModel, HoiVocabulary, keep_freed_memor
 from hoiclip.data import AnnotatedImage, HoiTrainingDataset, TrainingAugmentation, collate
 from hoiclip.losses import HoiCriterion
 from hoiclip.processing import clip_view, detector_view
+from hoiclip.published import BACKBONE_LEARNING_RATE, LEARNING_RATE
 from hoiclip.training.optimization import optimizer_groups
 
 
@@ -82,7 +83,7 @@ def measure(steps: int, warmup: int, batch_size: int, workers: int, precision: s
     torch.manual_seed(0)
     model = HoiClipModel(HoiClipConfig(vocabulary=words)).to(device).train()
     model.verbs.verb_to_interaction = torch.from_numpy(words.verb_to_interaction).to(device)
-    optimizer = torch.optim.AdamW(optimizer_groups(model), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(optimizer_groups(model, LEARNING_RATE, BACKBONE_LEARNING_RATE), weight_decay=1e-4)
     dataset = HoiTrainingDataset(
         Photographs((steps + warmup) * batch_size, words),
         words,

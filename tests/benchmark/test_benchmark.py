@@ -20,7 +20,7 @@ from hoiclip.benchmark.baseline import PlainComposition
 from hoiclip.benchmark.comparison import differences
 from hoiclip.benchmark.job import BASELINE, BASELINE_KEEPING_MEMORY, Job
 from hoiclip.benchmark.measurement import PeakMemory, count_operations, matmul_peak, resident_mib, seconds_of
-from hoiclip.benchmark.report import table
+from hoiclip.benchmark.report import comparison, doubts, read_results, table
 from hoiclip.benchmark.runner import bench, parse_batches, parse_names, parse_sizes, run_in_process
 from hoiclip.benchmark.synthetic import draw_photo, draw_photos
 from hoiclip.benchmark.worker import measure
@@ -275,6 +275,52 @@ def test_ratios_are_to_eager_fp32_of_the_same_size_and_batch(model_folder: Path)
     )
     assert "compile fp32: no compiler" in lines
     json.dumps(results, allow_nan=False)
+
+
+def results_of(model_folder: Path, **changes: Any) -> dict[str, Any]:
+    results = bench(model_folder, precisions=["fp32", "bf16"], sizes=[(64, 96)], device="cpu", images=1, run=fake)
+    results["machine"] |= {"processor": "known", "features": "avx2", "load": 0.1, **changes}
+    return results
+
+
+def test_a_loaded_machine_and_a_base_that_moved_are_told(model_folder: Path) -> None:
+    assert list(doubts(results_of(model_folder))) == []
+    (busy,) = doubts(results_of(model_folder, load=1.34))
+    assert busy.startswith("other programs kept 1.3 cores busy when this began")
+    for again, told in ((1.11, True), (1.09, False), (0.92, False), (0.90, True), (None, False)):
+        results = results_of(model_folder)
+        results["rows"][0]["again"] = again
+        assert [f"took {again:.2f} times" in doubt for doubt in doubts(results)] == [True] * told
+
+
+def test_numbers_of_another_day_stand_beside_todays(model_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "before.json"
+    then = results_of(model_folder)
+    then["settings"]["date"] = "2026-01-02"
+    for row in then["rows"]:
+        row["model_ms"] *= 2
+    file.write_text(json.dumps(then))
+    lines = comparison(results_of(model_folder), read_results(file)).splitlines()
+    assert lines[0] == f"Beside {file}, of 2026-01-02 on known:"
+    assert "| torch | bf16 | 64x96 | 1 | 1000 | 500 | 0.50 | 4.00 | 4.00 |" in lines
+    other = comparison(results_of(model_folder, features="avx2 avx512f"), read_results(file))
+    assert "another machine: only the speed-ups" in other
+    then["rows"] = [row for row in then["rows"] if row["precision"] == "int8"]
+    file.write_text(json.dumps(then))
+    assert "no row in common" in comparison(results_of(model_folder), read_results(file))
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"rows": 3}', '{"rows": [{}]}', '{"rows": [], "settings": 1}']
+)
+def test_what_is_no_bench_is_refused_before_anything_is_measured(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "before.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["bench", "--compare", str(file)]) == BAD_INPUT
+    assert capsys.readouterr().err.startswith(f"hoiclip: {file}: ")
 
 
 def test_what_would_take_minutes_a_pass_is_not_begun(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

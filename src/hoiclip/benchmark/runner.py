@@ -9,6 +9,7 @@ are in its way.  Without a model, the full-size one (ResNet-50, ViT-B/32) with s
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,12 +65,13 @@ def bench(
         progress: told about each row.
 
     Returns:
-        ``machine``, ``settings`` and ``rows``.  A row that cannot be measured has an ``error``.
+        ``machine`` (with its load before), ``settings`` and ``rows``.  A row that cannot be measured has an ``error``.
 
     Raises:
         HoiError: an unknown backend or precision, no model there, or eager fp32 itself fails.
     """
     _refuse_unknown(model, backends, precisions)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # before this run adds to it
     chosen = choose_device(device)
     run = run or run_in_process
     rows: list[Row] = []
@@ -91,7 +93,7 @@ def bench(
     name = str(model) if model is not None else f"ResNet-50 + ViT-B/32, weights of seed {seed}"
     settings = {"model": name, "date": date.today().isoformat(), "repeats": repeats, "seed": seed}
     settings |= {"images": max(images, *batches), "device": str(chosen)}
-    return {"machine": machine(chosen), "settings": settings, "rows": rows}
+    return {"machine": {**machine(chosen), "load": load}, "settings": settings, "rows": rows}
 
 
 def _refuse_unknown(model: str | Path | None, backends: Sequence[str], precisions: Sequence[str]) -> None:

@@ -26,15 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=positive_int, default=20, help="drawn photographs to detect in (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the photographs, and of weights without --model")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="print these numbers beside those of another day, "
+                        "which --out wrote")  # fmt: skip
     parser.add_argument("--out", type=Path, help="write every number as JSON here")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table and write the numbers."""
-    from hoiclip.benchmark.report import table
+    from hoiclip.benchmark.report import comparison, doubts, read_results, table
     from hoiclip.benchmark.runner import bench, parse_batches, parse_names, parse_sizes
     from hoiclip.files import write_text_atomic
 
+    before = read_results(args.compare) if args.compare else None
     quiet_libraries()
     fetch_named_model(args)
     results = bench(
@@ -52,4 +55,8 @@ def run(args: argparse.Namespace) -> int:
     print(table(results))
     if args.out:
         write_text_atomic(args.out, json.dumps(results, indent=1) + "\n")
+    for doubt in doubts(results):
+        print(f"hoiclip: {doubt}", file=sys.stderr)
+    if before is not None:
+        print(f"\n{comparison(results, before)}")
     return 0
