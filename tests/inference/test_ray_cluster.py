@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -14,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
     for pid in below:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def descendants(pid: int) -> list[int]:
@@ -237,7 +235,7 @@ def test_a_pipeline_of_ones_own_gives_the_same_rows(scenes: Path, alone: list[di
     (tmp_path / "photos").mkdir()
     for i in range(10):
         (tmp_path / "photos" / f"{i:04d}.png").write_bytes((scenes / f"{i:04d}.png").read_bytes())
-    (tmp_path / "photos" / "broken.png").write_bytes(io.BytesIO(b"no image").getvalue())
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
     command = [sys.executable, "-c", PIPELINE, str(tmp_path / "photos"), str(tmp_path / "out")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
