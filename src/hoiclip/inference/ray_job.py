@@ -5,7 +5,8 @@
 
 A piece is done when its file is there.  A piece whose worker died goes to another one, and its file would take its own
 place; one that kills its workers is halved until the image that does it stands alone.  Plain actors rather than
-``Dataset.map_batches``: there, batches wait for a worker of a lost node until that node comes back.
+``Dataset.map_batches``: there, batches of a lost node wait until their worker can start again elsewhere, files are
+read by tasks that need cores besides, and an image that kills its worker is tried for ever.
 """
 
 from __future__ import annotations
