@@ -48,6 +48,14 @@ def list_folder(folder: str | Path) -> list[str]:
     )
 
 
+def is_folder(name: str | Path) -> bool:
+    """Whether there is a folder of that name.  Raises HoiError if an object store does not answer."""
+    if not is_uri(name):
+        return os.path.isdir(name)
+    with opened(name) as (system, path):
+        return system.get_file_info(path).type == optional_module("pyarrow.fs", EXTRA).FileType.Directory
+
+
 def read_bytes(name: str) -> bytes:
     """The content of a file.
 

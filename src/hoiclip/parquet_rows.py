@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hoiclip.errors import HoiError, first_line
-from hoiclip.object_stores import EXTRA, is_uri, list_folder, opened, remove, write_bytes
+from hoiclip.object_stores import EXTRA, is_folder, list_folder, opened, remove, write_bytes
 from hoiclip.optional_modules import optional_module
 
 SUFFIX = ".parquet"
@@ -96,10 +96,8 @@ def parquet_files(source: str | Path) -> list[str]:
     Raises:
         HoiError: if the folder cannot be read.
     """
-    if str(source).partition("?")[0].lower().endswith(SUFFIX) and not Path(source).is_dir():
-        return [str(source)]
-    if not is_uri(source) and not Path(source).is_dir():
-        return []
+    if not is_folder(source):
+        return [str(source)] if str(source).partition("?")[0].lower().endswith(SUFFIX) else []
     return [name for name in list_folder(source) if name.partition("?")[0].lower().endswith(SUFFIX)]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoiclip.cli.arguments import BAD_INPUT, positive_int
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, first_line
 
 if TYPE_CHECKING:
     from hoiclip.inference.image_detector import ImageDetector
@@ -34,7 +34,7 @@ def ray_arguments(parser: argparse.ArgumentParser) -> None:
     cluster = parser.add_argument_group("cluster (pip install 'hoiclip[ray]')")
     cluster.add_argument(
         "--ray", nargs="?", const=HERE, metavar="ADDRESS",
-        help="detect with Ray, on this machine or on the cluster at auto, HOST:PORT or ray://HOST:PORT, and write "
+        help="detect with Ray, on this machine or on the cluster at auto or HOST:PORT, and write "
         "Parquet to --out, which may be s3:// or gs://, as sources may be, and Parquet; goes on where it was cut off",
     )  # fmt: skip
     cluster.add_argument("--ray-cpus", type=positive_int, metavar="N", help="cores of a worker (default: 4, or what a "
@@ -101,6 +101,10 @@ def detect_on_ray(args: argparse.Namespace) -> int:
                     bar.update(piece.images)
                     for error in piece.errors:
                         tqdm.write(f"hoiclip: {error}", file=sys.stderr)
+        except ray.exceptions.RayError as error:
+            raise HoiError(
+                f"--ray: the cluster was lost ({first_line(error)}); run the same command again, what is done stays"
+            ) from error
         finally:
             ray.shutdown()
     done, failed = settle(out, made_by, drop_failed=False)

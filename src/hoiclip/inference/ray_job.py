@@ -156,7 +156,7 @@ def connect(address: str | None) -> Any:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", include_dashboard=None if
                  address else False)  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
         raise HoiError(
             f"--ray {address or ''}: no Ray answers ({first_line(error)}); "
             "see ray status, and set RAY_AUTH_MODE=token if the cluster asks for a token"
