@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from s3_server import s3_server
 
 from hoiclip.parquet_rows import parquet_files, read_rows
 from hoiclip.playground.dataset import PlaygroundDataset
@@ -217,6 +218,24 @@ def test_this_machine_alone_tells_broken_images_and_reads_bytes_of_parquet(scene
     assert {r["file_name"]: r["triplets"] for r in rows(tmp_path / "of-bytes")} == {
         name: row["triplets"] for name, row in by_name.items()
     }
+
+
+def test_a_bucket_is_read_and_written(scenes: Path, alone: list[dict[str, Any]], tmp_path: Path) -> None:
+    keys = {name: "nobodys" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    environment = ENVIRONMENT | keys | {"AWS_EC2_METADATA_DISABLED": "true"}
+    with s3_server() as server:
+        for i in range(10):
+            server.objects[f"bucket/photos/{i:04d}.png"] = (scenes / f"{i:04d}.png").read_bytes()
+        source, out = server.uri("bucket/photos"), server.uri("bucket/found")
+        command = [sys.executable, "-m", "hoiclip", "detect", source, "--out", out, *OPTIONS, "--ray"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for name, content in server.objects.items():
+            if name.endswith(".parquet"):
+                (tmp_path / Path(name).name).write_bytes(content)
+    found = rows(tmp_path)
+    assert [row["file_name"] for row in found] == [server.uri(f"bucket/photos/{i:04d}.png") for i in range(10)]
+    assert [row["triplets"] for row in found] == [row["triplets"] for row in alone[:10]]
 
 
 PIPELINE = """
