@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +78,21 @@ def test_images_that_cannot_be_read_have_rows_with_the_detectors_own_sentence(ph
     assert errors[5] is None
 
 
+def test_images_are_taken_a_few_ahead(photos: Path, model_folder: Path) -> None:
+    taken = []
+
+    def images() -> Iterator[tuple[str, bytes]]:
+        content = (photos / "a.png").read_bytes()
+        for n in range(50):
+            taken.append(n)
+            yield f"{n}", content
+
+    rows = RowDetector(opener(model_folder, device="cpu"), 1, OPTIONS).rows(images())
+    assert next(rows)["file_name"] == "0"
+    assert len(taken) < 6
+    assert [row["file_name"] for row in rows] == [f"{n}" for n in range(1, 50)]
+
+
 def test_columns_are_found_by_their_usual_names_or_told() -> None:
     assert find_columns(["bytes", "path"], None, None) == ("path", "bytes")
     assert find_columns(["uri", "x"], None, None) == ("uri", "uri")
@@ -130,6 +145,9 @@ def test_workers_by_cores_and_accelerators() -> None:
     small = ray({"CPU": 2.0}, {"CPU": 16.0}, {})
     assert choose_resources(small, None, on_cpu=True) == Resources(2)
     assert Resources(2).workers(small.nodes()) == 9
+    plenty, short = ({"CPU": 16.0, "memory": 16.0 * each * 2**30} for each in (5, 1.5))
+    assert choose_resources(ray(plenty), None, on_cpu=True) == Resources(1)
+    assert choose_resources(ray(plenty, short), None, on_cpu=True) == Resources(3)
     assert choose_resources(small, 8, on_cpu=True) == Resources(8)
     assert Resources(8).workers(small.nodes()) == 2
     mixed = ray({"CPU": 64.0, "GPU": 4.0}, {"CPU": 32.0})

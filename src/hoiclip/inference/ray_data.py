@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -132,13 +133,13 @@ class RowDetector:
         self._readers = max(1, min(8, threads // 2))
 
     def rows(self, images: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
-        """One row for each image, in order.
+        """One row for each image, in order; images are taken a few ahead.
 
         Args:
             images: key, and what :func:`source_of` takes.
         """
-        given = list(images)
-        named = ((key, source_of(image, key)) for key, image in given)
+        given, ahead = tee(images)
+        named = ((key, source_of(image, key)) for key, image in ahead)
         found = self._detector.detect_named(named, readers=self._readers, **self._options)
         for (key, image), (_, result) in zip(given, found, strict=True):
             if isinstance(result, Detections):

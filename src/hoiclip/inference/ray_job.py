@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import sys
 import time
@@ -32,6 +33,8 @@ PIECE_ROWS = 256  # images of a file: what a worker that dies has to do again at
 IN_LINE = 2  # pieces of a worker: one in work, one waiting
 PATIENCE = 30.0  # seconds without a worker until the reason is told
 LOOK_AGAIN = 5.0  # seconds after which new nodes are looked for
+WORKER_MEMORY = 4 << 30  # bytes; with a full-size model in OpenVINO a process takes 3.1 GiB at its peak
+MOST_CORES = 4  # of a worker, unless they are asked for
 MOST_DEATHS = 3  # of a piece of one image, and of workers in a row before any did something
 
 
@@ -118,8 +121,7 @@ class PieceWorker:
         done = Done(0, [])
         try:
             coming = piece.named()
-            while images := list(islice(coming, PIECE_ROWS)):
-                rows = list(self._detector.rows(images))
+            while rows := list(self._detector.rows(islice(coming, PIECE_ROWS))):
                 write_rows(self._folder, rows, self._made_by)
                 done.images += len(rows)
                 done.errors += [r["error"] for r in rows if r["error"] is not None]
@@ -165,7 +167,9 @@ def connect(address: str | None) -> Any:
 
 
 def choose_resources(ray: Any, cpus: int | None, on_cpu: bool) -> Resources:
-    """One worker for each accelerator; without any, or if the CPU is to compute, one for each four cores.
+    """One worker for each accelerator; without any, or if the CPU is to compute, one for each core or a few.
+
+    Single cores give the most images a second; where memory is short, up to four of them share a model.
 
     Args:
         ray: connected.
@@ -177,8 +181,10 @@ def choose_resources(ray: Any, cpus: int | None, on_cpu: bool) -> Resources:
     if with_gpu and not on_cpu:
         share = min(int(has.get("CPU", 0) // has["GPU"]) for has in with_gpu)
         return Resources(cpus or max(0, min(8, share)), 1)
-    most = [int(has["CPU"]) for has in nodes if has.get("CPU", 0) >= 1]
-    return Resources(cpus or min([4, *most]))
+    working = [has for has in nodes if has.get("CPU", 0) >= 1]
+    room = min((has.get("memory", 0) / has["CPU"] for has in working), default=0)  # of a core
+    wanted = math.ceil(WORKER_MEMORY / room) if room else MOST_CORES
+    return Resources(cpus or min([MOST_CORES, wanted, *(int(has["CPU"]) for has in working)]))
 
 
 class Job:
