@@ -37,8 +37,8 @@ def ray_arguments(parser: argparse.ArgumentParser) -> None:
         help="detect with Ray, on this machine or on the cluster at auto or HOST:PORT, and write "
         "Parquet to --out, which may be s3:// or gs://, as sources may be, and Parquet; goes on where it was cut off",
     )  # fmt: skip
-    cluster.add_argument("--ray-cpus", type=positive_int, metavar="N", help="cores of a worker (default: 1, up to 4 where "
-                         "memory is short; one worker an accelerator, where there are any)")  # fmt: skip
+    cluster.add_argument("--ray-cpus", type=positive_int, metavar="N", help="cores of a worker (default: 1, up to 4 "
+                         "where memory is short; one worker an accelerator, where there are any)")  # fmt: skip
     cluster.add_argument("--key-column", metavar="NAME", help="of Parquet sources: what names an image, and is the "
                          "file_name of its row (default: file_name, path, uri or image_path)")  # fmt: skip
     cluster.add_argument("--image-column", metavar="NAME", help="of Parquet sources: image bytes, paths or addresses "
