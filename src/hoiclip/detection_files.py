@@ -7,7 +7,8 @@ import os
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hoiclip.data.categories import word_key
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_path, open_text, write_text_atomic
+from hoiclip.parquet_rows import is_parquet, read_rows
 from hoiclip.vocabulary import HoiVocabulary
 
 HIGHEST_SCORE = 10  # sums and products of a few probabilities stay below; percents and logits do not
@@ -140,10 +142,10 @@ def load_detections(
     *,
     sizes: Mapping[str, tuple[int, int] | None] | None = None,
 ) -> dict[str, Detections]:
-    """Read detections from JSON lines (plain or gzipped).
+    """Read detections from JSON lines (plain or gzipped), or from the Parquet files of ``hoiclip detect --ray``.
 
     Args:
-        path: the file.
+        path: the file, or the folder of Parquet files.
         vocabulary: what its ids and names mean.
         file_names: the images there are; None accepts any name.  A path that ends in exactly one of
             them means that image, with ``/`` or ``\\``.
@@ -166,10 +168,8 @@ def load_detections(
     pairs = {(verbs[v], objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
     found: dict[str, Detections] = {}
     unusual: Counter[str] = Counter()
-    with open_text(path, "a file of JSON lines") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+    with closing(_parquet_lines(path, unusual) if is_parquet(path) else _json_lines(path)) as lines:
+        for where, line in lines:
             try:
                 file_name, detections = _parse(line, vocabulary, pairs)
                 file_name = file_name if names is None else names.find(file_name)
@@ -178,11 +178,28 @@ def load_detections(
                 annotated = (sizes or {}).get(file_name)
                 unusual.update(_unusual(detections, annotated))
             except HoiError as error:
-                raise HoiError(f"{path}: line {number}: {error}") from error
+                raise HoiError(f"{where}: {error}") from error
             found[file_name] = _sorted(detections)
     for what, count in unusual.items():
         warnings.warn(f"{path}: {count:,} {what}", stacklevel=2)
     return found
+
+
+def _json_lines(path: str | Path) -> Generator[tuple[str, str | dict[str, Any]]]:
+    """Each line that is not empty, with where it stands."""
+    with open_text(path, "a file of JSON lines") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"{path}: line {number}", line
+
+
+def _parquet_lines(path: str | Path, unusual: Counter[str]) -> Generator[tuple[str, str | dict[str, Any]]]:
+    """Each row of an image that could be read, with where it stands; the others are counted."""
+    for where, row in read_rows(path):
+        if row.get("error") is None:
+            yield where, row
+        else:
+            unusual["images could not be read when they were detected in, and have no detections"] += 1
 
 
 class _ImageNames:
@@ -242,12 +259,21 @@ def full_line(file_name: str, found: Detections) -> str:
 # --- one line --------------------------------------------------------------------------------------
 
 
-def _parse(line: str, vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], int]) -> tuple[str, Detections]:
-    """File name and detections of one line in its order; the HoiErrors it raises name neither file nor line."""
+def _parse(
+    line: str | dict[str, Any], vocabulary: HoiVocabulary, pairs: dict[tuple[str, str], int]
+) -> tuple[str, Detections]:
+    """File name and detections of one line in its order; the HoiErrors it raises name neither file nor line.
+
+    Args:
+        line: JSON, or what it would say.
+        vocabulary: what its ids and names mean.
+        pairs: the interaction of each (verb, object).
+    """
     try:
-        data = json.loads(line)
+        data = json.loads(line) if isinstance(line, str) else line
     except json.JSONDecodeError as error:
-        whole = "; the file must hold one object per line, not one document" if line.strip() in ("[", "{") else ""
+        start = str(line).strip() in ("[", "{")
+        whole = "; the file must hold one object per line, not one document" if start else ""
         raise HoiError(f"not valid JSON ({error.msg} at column {error.colno}){whole}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
         raise HoiError(f"not valid JSON ({first_line(error)})") from error

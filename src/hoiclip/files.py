@@ -35,8 +35,12 @@ UNFINISHED = ".unfinished-"  # how any other file's or folder's temporary name b
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, suffix: str | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it takes the place of ``path``.
+
+    Args:
+        path: to be written.
+        suffix: of the temporary path; by default that of ``path``.
 
     Raises:
         HoiError: if the folder cannot be written or the disk is full; ``path`` keeps what it held.
@@ -45,7 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
-        with held_temporary(path.parent, UNFINISHED, suffix=path.suffix) as temporary:
+        with held_temporary(path.parent, UNFINISHED, suffix=path.suffix if suffix is None else suffix) as temporary:
             yield temporary
             _make_readable(temporary)
             temporary.replace(path)

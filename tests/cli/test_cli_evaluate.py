@@ -19,6 +19,7 @@ from hoiclip.cli.arguments import BAD_INPUT
 from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.evaluation import load_detections, save_detections
 from hoiclip.experiments.options import Experiment, option_sentences
+from hoiclip.parquet_rows import row, write_rows
 
 HICO = HoiVocabulary.from_name("hico")
 
@@ -77,6 +78,23 @@ def test_detections_of_any_method_are_judged(
     assert [r["setting"] for r in every.values()] == ["default", "default", "known_object"]
     assert every["official, default"]["full"] == pytest.approx(6 / 11 / 600)  # classes without annotation count 0
     assert len(every["official, known object"]["classes"]) == 600
+
+
+def test_parquet_of_many_workers_is_judged_as_lines_are(
+    annotated: tuple[Path, list[AnnotatedImage]], tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'hoiclip[results]'")
+    file, images = annotated
+    detections = {image.file_name: found(image, 0.9 - i / 10) for i, image in enumerate(images)}
+    save_detections(tmp_path / "mine.jsonl", detections)
+    for name, one in detections.items():
+        write_rows(str(tmp_path / "mine"), [row(f"photos/{name}", one.to_dict())], "{}")
+    for source, out in (("mine.jsonl", "lines.json"), ("mine", "parquet.json")):
+        command = ["evaluate", "hicodet", "--detections", str(tmp_path / source), "--annotations", str(file)]
+        assert main([*command, "--out", str(tmp_path / out)]) == 0
+    results = json.loads((tmp_path / "parquet.json").read_text())
+    assert results == json.loads((tmp_path / "lines.json").read_text())
+    assert results["full"] == pytest.approx(1)
 
 
 def test_rare_is_reported_by_the_fixed_list_and_by_the_training_data(

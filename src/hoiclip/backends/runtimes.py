@@ -160,6 +160,13 @@ def threads_to_use() -> int:
     return _cores()
 
 
+def use_threads(count: int) -> None:
+    """Compute with so many threads from now on, whatever computes; graphs that are open keep theirs."""
+    os.environ["OMP_NUM_THREADS"] = str(count)  # of torch, if it is loaded later
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+
+
 def _cores() -> int:
     """Cores this process may use; two threads of one core count once, which is what matrix products like."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)

@@ -20,6 +20,7 @@ from hoiclip.cli.arguments import (
     probability,
     size_argument,
 )
+from hoiclip.cli.detect_ray import check_ray_arguments, detect_on_ray, folder_name, ray_arguments
 from hoiclip.cli.detect_video import check_video_arguments, detect_videos, split_sources, video_arguments
 from hoiclip.errors import HoiError
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model_argument(parser)
     parser.add_argument(
-        "--out", type=Path, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
+        "--out", type=folder_name, default=Path("hoiclip-out"), help="folder for drawings and detections.jsonl"
     )
     parser.add_argument("--top-k", type=positive_int, default=10, help="triplets per image (default 10)")
     parser.add_argument(
@@ -84,14 +85,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="skip images already in detections.jsonl")
     video_arguments(parser)
+    ray_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Detect, draw and write; broken images are told and make the exit code 2."""
     from hoiclip.files import sole_writer
 
+    check_ray_arguments(args)
     with sole_writer(args.out):
-        return detect(args)
+        return detect(args) if args.ray is None else detect_on_ray(args)
 
 
 def detect(args: argparse.Namespace) -> int:

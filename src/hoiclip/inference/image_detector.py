@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 from PIL import Image
 
 from hoiclip.batching import equal_size_batches
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
-from hoiclip.image_inputs import ImageLike, open_image
+from hoiclip.image_inputs import ImageLike, is_address, open_image
+from hoiclip.images import declared_pixels, decode_image
 from hoiclip.inference.prefetch import BATCHES_TO_CHOOSE_FROM, PreparedImage, detect_stream, read_ahead
 from hoiclip.vocabulary import HoiVocabulary
 
@@ -37,6 +38,7 @@ class HasImage(Protocol):
 
 
 Frame = TypeVar("Frame", bound=HasImage)
+Source: TypeAlias = "Path | str | Callable[[], ImageLike]"
 
 
 class ImageDetector(ABC):
@@ -200,6 +202,57 @@ class ImageDetector(ABC):
         with closing(stream):  # readers end with whoever stops listening
             for path, image, result in stream:
                 yield path, image, result if isinstance(result, HoiError) else replace(result, source=path)
+
+    def detect_named(
+        self,
+        images: Iterable[tuple[str, Source]],
+        *,
+        draft: bool = False,
+        top_k: int = 10,
+        threshold: float | None = None,
+        zero_shot_top_k: int | None = None,
+        readers: int | None = None,
+    ) -> Generator[tuple[str, Detections | HoiError]]:
+        """Go through images that have names of their own, as :meth:`detect_files` goes through files.
+
+        Args:
+            images: name, and path, http(s) address, or a function that gives encoded bytes or anything else that
+                the detector is called with; called in a thread, it may raise HoiError.
+            draft, top_k, threshold, zero_shot_top_k: as for :meth:`detect_files`.
+            readers: threads that read; by default half of the cores, 8 at most.
+
+        Yields:
+            In order: the name, and its detections or what is wrong with it.
+        """
+
+        def read(named: tuple[str, Source]) -> PreparedImage | HoiError:
+            name, source = named
+            if not callable(source):
+                return self._read(source, keep_image=False, draft=draft)
+            try:
+                content = source()
+                return self._prepare(decode_image(content, name) if isinstance(content, bytes) else open_image(content))
+            except HoiError as error:
+                return error
+
+        detect = partial(
+            self._detect_batch,
+            top_k=top_k,
+            threshold=self.default_threshold if threshold is None else threshold,
+            zero_shot_top_k=zero_shot_top_k,
+            nms=True,
+        )
+        stream = detect_stream(
+            images,
+            read,
+            detect,
+            batch_size=self.batch_size,
+            readers=readers or max(1, min(READERS, (os.cpu_count() or 1) // 2)),
+            pixels=lambda named: 0 if callable(named[1]) or is_address(named[1]) else declared_pixels(named[1]),
+        )
+        with closing(stream):
+            for (name, _), _, found in stream:
+                yield name, found
 
     def detect_frames(
         self, frames: Iterable[Frame], *, top_k: int, threshold: float, zero_shot_top_k: int | None = None

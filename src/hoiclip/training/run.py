@@ -2,7 +2,7 @@
 
     hoiclip train playground
     hoiclip train hicodet_rf_uc --data.root /data/hicodet --train.precision bf16
-    torchrun --nproc-per-node 8 -m hoiclip.cli train hicodet    # the same, on eight processes
+    torchrun --nproc-per-node 8 -m hoiclip train hicodet    # the same, on eight processes
 
 A run's folder holds ``config.yaml`` (every option in force), ``data.json`` (what it learns from),
 ``verbs.safetensors``, ``log.jsonl``, ``checkpoint-*`` to go on from, ``best/`` and, at the end, the
