@@ -34,6 +34,7 @@ WARM = """
 import json, statistics, sys, time
 import hoiclip
 from hoiclip.image_inputs import open_image
+hoiclip.keep_freed_memory()  # as hoiclip detect does
 detector, file, repeats = hoiclip.load(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 views = detector.preparation.views(open_image(file))
 inputs = {"pixel_values": views[0][None], "clip_pixel_values": views[1][None]}

@@ -30,15 +30,16 @@ SUMS = r"^__module\.detector\."  # with the sums of residual branches
 NO_SUMS = r"^(?!.*aten::add)__module\.detector\."
 PARTS = {
     "ResNet's stem": rf"{SUMS}backbone\.stem",
-    **{f"ResNet's stage {i + 1}": rf"{NO_SUMS}backbone\.stages\.{i}\." for i in range(4)},
-    "ResNet's stages": rf"{NO_SUMS}backbone\.stages",
-    "the same with residual sums": rf"{SUMS}backbone\.stages",
+    **{f"ResNet's stage {i + 1}": rf"{SUMS}backbone\.stages\.{i}\." for i in range(4)},
+    **{f"stage {i + 1} without sums": rf"{NO_SUMS}backbone\.stages\.{i}\." for i in range(4)},
+    "ResNet": rf"{SUMS}backbone",
+    "ResNet without sums": rf"{NO_SUMS}backbone",
     "encoder's feed-forward layers": rf"{NO_SUMS}encoder\..*(fc1|fc2)",
     "encoder's linear layers": rf"{NO_SUMS}encoder\..*(fc1|fc2|[qkvo]_proj)",
-    "encoder, attention and sums too": rf"{SUMS}encoder",
+    "encoder": rf"{SUMS}encoder",
     "CLIP's image tower": r"^__module\.clip_tower",
     "chosen": EIGHT_BIT_PARTS,
-    "ResNet and encoder whole": rf"{SUMS}(backbone|encoder)",
+    "ResNet and encoder": rf"{SUMS}(backbone|encoder)",
 }
 
 

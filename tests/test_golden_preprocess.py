@@ -42,3 +42,11 @@ def test_pictures_are_resized_to_the_published_size(case: dict[str, list[int]]) 
     height, width = case["hw"]
     resized = detector_image(Image.new("RGB", (width, height)))
     assert [resized.height, resized.width] == case["resized_hw"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(2132, 1600), (1201, 1777), (4000, 1333), (1100, 3301), (1024, 1024)])
+def test_large_images_are_resized_by_two_threads_to_the_same_bits(width: int, height: int) -> None:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    resized = detector_image(image, 800, 1333)
+    assert np.array_equal(resized, image.resize(resized.size, Image.Resampling.BILINEAR))

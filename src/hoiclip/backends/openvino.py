@@ -15,11 +15,11 @@ from hoiclip.backends.optional_packages import require, suppress_warnings
 from hoiclip.errors import HoiError
 from hoiclip.models.modeling import HoiClipModel
 
-# Where the multiplications are and 8 bits do little harm: the ResNet's stages and the linear layers of DETR's encoder.
-# The sums of residual branches stay in float32: rounded once a block, their errors add up (benchmarks/int8.py measures
-# each part).  So do the stem, which 8 bits do not make faster, the encoder's attention, the decoders and heads, which
-# are 5 % of the work and decide what is found, and CLIP, whose features they compare.
-EIGHT_BIT_PARTS = r"^(?!.*aten::add)__module\.detector\.(backbone\.stages|encoder\..*(fc1|fc2|[qkvo]_proj))"
+# Where the multiplications are and 8 bits do little harm: the ResNet and the feed-forward layers of DETR's encoder.
+# The sums of residual branches in the last two stages, whose maps are small, stay in float32: rounded once a block,
+# their errors add up.  So do the encoder's attention, which 8 bits do not make faster, the decoders and heads, which
+# decide what is found, and CLIP, whose features they compare.  benchmarks/int8.py measures each part.
+EIGHT_BIT_PARTS = r"^(?!.*(stages\.[23]|encoder).*aten::add)__module\.detector\.(backbone|encoder\..*(fc1|fc2))"
 
 
 @torch.no_grad()
