@@ -217,6 +217,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def whole_numbers(text: str) -> list[int]:
     """``0,1,2`` as a list, each number once."""
     numbers = text.split(",")

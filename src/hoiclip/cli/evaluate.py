@@ -19,6 +19,7 @@ from hoiclip.cli.arguments import (
     positive_int,
     quiet_libraries,
     size_argument,
+    whole_number,
     whole_numbers,
 )
 from hoiclip.errors import HoiError
@@ -26,6 +27,7 @@ from hoiclip.errors import HoiError
 if TYPE_CHECKING:
     import numpy as np
 
+    from hoiclip.data.corruptions import Corruption
     from hoiclip.detections import Detections
     from hoiclip.evaluation.kept_detections import KeptDetections
     from hoiclip.evaluation.reports import Evaluated
@@ -51,6 +53,12 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--sweep", type=whole_numbers, metavar="0,5,10", help="several K of the training-free enhancement in one pass"
     )
+    parser.add_argument(
+        "--corrupt", action="append", metavar="KIND[:LEVEL]",
+        help="also on corrupted images, such as gaussian_noise:3 (one of 5 levels), fog (all five), or all for the "
+        "benchmark's 15 kinds; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--corrupt-seed", type=whole_number, default=0, help="of their noise (default 0)")
     backend_arguments(parser)
     size_argument(parser)
     parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
@@ -89,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    if args.corrupt:
+        return _evaluate_corrupted(experiment, args)
     evaluated: list[Evaluated] = []
     explain = None
     if args.report or args.compare:
@@ -108,6 +118,39 @@ def run(args: argparse.Namespace) -> int:
         write_results(args.out, results)
     if evaluated:  # after the table: what fails here loses no number
         _explain(args, evaluated)
+    return 0
+
+
+def _evaluate_corrupted(experiment: Experiment, args: argparse.Namespace) -> int:
+    """Evaluate on the images as they are and corrupted; print and write both."""
+    from hoiclip.data.corruptions import corruptions
+    from hoiclip.evaluation import render_table, write_results
+    from hoiclip.evaluation.robustness import evaluate_corrupted
+
+    for option in ("detections", "sweep", "report", "compare", "submission"):
+        if getattr(args, option):
+            raise HoiError(f"--corrupt runs the model on several sets of images: leave out --{option}")
+    wanted = corruptions(args.corrupt, args.corrupt_seed)
+    kept: list[KeptDetections] = []
+
+    def keep(corruption: Corruption | None, vocabulary: HoiVocabulary) -> MutableMapping[str, Detections]:
+        if not args.save_detections:
+            return {}
+        kept.append(_kept_detections(experiment, args, vocabulary, corruption))
+        return kept[-1]
+
+    results, robustness = evaluate_corrupted(
+        experiment,
+        open_model(args, playground=experiment.data.source == "playground"),
+        wanted,
+        keep=keep,
+        training_instances=partial(_training_instances, args),
+    )
+    print(f"{render_table(results)}\n\n{robustness.render()}")
+    if args.out:
+        write_results(args.out, results, robustness=robustness.to_dict())
+    for detections in kept:
+        detections.finish()
     return 0
 
 
@@ -179,8 +222,13 @@ def _evaluate_model(
     return results
 
 
-def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary) -> KeptDetections:
-    """The file of detections, with those that the same command found before it was cut off."""
+def _kept_detections(
+    experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary, corruption: Corruption | None = None
+) -> KeptDetections:
+    """The file of detections, with those that the same command found before it was cut off.
+
+    Those in corrupted images have a file of their own: ``found.fog-3.jsonl`` beside ``found.jsonl``.
+    """
     from hoiclip import __version__
     from hoiclip.evaluation.kept_detections import KeptDetections, stamp
     from hoiclip.inference.detector import SHIPPED_MODEL, TRAINING_FREE
@@ -194,9 +242,13 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
         "experiment": experiment.to_yaml(),
         "runtime": [args.backend, args.precision, args.device, args.size],
     }
-    kept = KeptDetections(args.save_detections, vocabulary, made_by)
+    path: Path = args.save_detections
+    if corruption is not None:
+        path = path.with_name(f"{path.stem}.{corruption.kind}-{corruption.level}{path.suffix}")
+        made_by["corruption"] = [corruption.kind, corruption.level, corruption.seed]
+    kept = KeptDetections(path, vocabulary, made_by)
     if kept:
-        print(f"{args.save_detections}: going on after {len(kept):,} images", file=sys.stderr)
+        print(f"{path}: going on after {len(kept):,} images", file=sys.stderr)
     return kept
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
+from hoiclip.data.corruptions import CorruptedSamples, Corruption
 from hoiclip.data.dataset import open_dataset, people_of
 from hoiclip.data.samples import Sample, Samples, annotation_of, check_images
 from hoiclip.detection_files import load_detections
@@ -267,6 +268,7 @@ def evaluate_model(
     training_instances: TrainingCounts = None,
     explain: Callable[[Evaluated], Any] | None = None,
     title: str = "model",
+    corruption: Corruption | None = None,
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
@@ -281,16 +283,20 @@ def evaluate_model(
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
         explain: as in :func:`evaluate_detections`.
         title: what this evaluation is called there.
+        corruption: done to every image first; only the main protocol is computed then.
 
     Raises:
         HoiError: missing data, an image that cannot be read (after all others were detected, where only
             decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
-    data, vocabulary = _prepared(experiment, detector, progress=progress)
+    data, vocabulary = _prepared(experiment, detector, progress=progress, corruption=corruption)
     protocol = experiment.evaluation.protocol
     found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
-    evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=counts)
+    main_only = corruption is not None
+    evaluators = ProtocolEvaluators(
+        data.annotations, vocabulary, protocol, main_only=main_only, training_instances=counts
+    )
     for file_name, detections in found.items():
         evaluators.add(file_name, detections)
     unreadable: list[HoiError] = []
@@ -345,7 +351,11 @@ def sweep_top_k(
 
 
 def _prepared(
-    experiment: Experiment, detector: Detector | DetectsImages, *, progress: bool = True
+    experiment: Experiment,
+    detector: Detector | DetectsImages,
+    *,
+    progress: bool = True,
+    corruption: Corruption | None = None,
 ) -> tuple[EvaluationSet, HoiVocabulary]:
     evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
@@ -357,7 +367,7 @@ def _prepared(
     samples = evaluated.open_samples()
     check_images(samples, progress=progress)
     data = EvaluationSet(
-        samples,
+        samples if corruption is None else CorruptedSamples(samples, corruption),
         evaluated.annotations,
         getattr(detector, "processor", None),
         protocol=experiment.evaluation.protocol,
