@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=probability,
-        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1)",
+        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1; of a calibrated model "
+        "that of each class)",
     )
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument(
@@ -113,16 +114,23 @@ def detect(args: argparse.Namespace) -> int:
             save_gallery(args.out, drawings)
         return 0
     detector = open_detector(args)
-    threshold = detector.default_threshold if args.threshold is None else args.threshold
+    least = lowest_threshold(detector) if args.threshold is None else args.threshold
     if args.attention is not None:
         refuse_attention(args, detector)
-    writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
-    code = detect_images(args, detector, writer, waiting, drawings, threshold) if waiting else 0
+    writer.refuse_other_options(detector.vocabulary, args.top_k, least)
+    code = detect_images(args, detector, writer, waiting, drawings) if waiting else 0
     if args.html:
         save_gallery(args.out, drawings)
     if videos:
+        threshold = detector.default_threshold if args.threshold is None else args.threshold
         code = max(code, detect_videos(args, detector, writer, videos, threshold))
     return code
+
+
+def lowest_threshold(detector: ImageDetector) -> float:
+    """The least probability of anything that is shown where none is named."""
+    calibration = getattr(detector, "probabilities", None)
+    return detector.default_threshold if calibration is None else float(calibration.least(detector.vocabulary).min())
 
 
 def detect_images(
@@ -131,7 +139,6 @@ def detect_images(
     writer: DetectionWriter,
     waiting: Sequence[Path | str],
     drawings: Mapping[Path | str, Path],
-    threshold: float,
 ) -> int:
     """Detect in the images that wait; the exit code."""
     from tqdm import tqdm
@@ -144,7 +151,7 @@ def detect_images(
         keep_images=not args.no_pictures,
         draft=args.draft,
         top_k=args.top_k,
-        threshold=threshold,
+        threshold=args.threshold,
         zero_shot_top_k=args.zero_shot_top_k,
     )
     for path, image, result in tqdm(stream, total=len(waiting), unit="image", disable=None):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -27,6 +28,7 @@ from hoiclip.backends.torch_backend import ModelBackend
 from hoiclip.checkpoints.folders import called, find_folder, load_model
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
+from hoiclip.evaluation.calibration import Calibration
 from hoiclip.files import ASSETS
 from hoiclip.inference.calibration import calibration_inputs
 from hoiclip.inference.image_detector import ImageDetector
@@ -62,6 +64,7 @@ class HoiDetector(ImageDetector):
         backend: takes the processor's outputs, gives a :class:`HoiClipOutput`.
         model: None where an exported graph does the work.
         folder: what the detector was loaded from, on this machine; None if it was made of parts.
+        probabilities: what ``hoiclip calibrate`` made of the scores; None where it was not called.
 
     Raises:
         HoiError: an impossible combination, or a package that is not installed.
@@ -88,6 +91,7 @@ class HoiDetector(ImageDetector):
             model = model.to(place).eval()  # type: ignore[arg-type]
         self.model = model
         self.folder = exported
+        self.probabilities: Calibration | None = None
         self._calibration, self._process = calibration, os.getpid()
         if exported is not None:
             self.backend: Backend = open_backend(None, device=self.device, folder=exported)
@@ -146,9 +150,11 @@ class HoiDetector(ImageDetector):
         calibration: str | Path | None,
     ) -> HoiDetector:
         processor = HoiClipProcessor.from_pretrained(source)
+        probabilities = Calibration.read(source, processor.vocabulary)
         if is_exported(source):
             _refuse_other_choice(source, backend, precision)
             detector = cls(None, processor, exported=Path(source), device=device, batch_size=batch_size)
+            detector._calibrate(probabilities)
             return detector if vocabulary is None else detector.set_vocabulary(vocabulary)
         backend, precision = backend or "torch", precision or "fp32"
         check_combination(backend, precision)  # before minutes of loading
@@ -163,7 +169,7 @@ class HoiDetector(ImageDetector):
             model.set_vocabulary(vocabulary)
             assert model.vocabulary is not None
             processor.vocabulary = model.vocabulary
-        return cls(
+        detector = cls(
             model,
             processor,
             device=device,
@@ -172,6 +178,20 @@ class HoiDetector(ImageDetector):
             precision=precision,
             calibration=calibration,
         )
+        detector._calibrate(probabilities)
+        return detector
+
+    def _calibrate(self, probabilities: Calibration | None) -> None:
+        if probabilities is not None:
+            self.probabilities, self.default_threshold = probabilities, probabilities.threshold
+
+    def _shown(self, found: Detections, threshold: float | None) -> Detections:
+        if self.probabilities is None:
+            return super()._shown(found, threshold)
+        assert found.interaction_scores is not None
+        found = replace(found, interaction_scores=self.probabilities.probabilities(found.interaction_scores))
+        least = self.probabilities.least(found.vocabulary)[found.hoi_ids] if threshold is None else threshold
+        return found[found.confidence >= least]
 
     @property
     def vocabulary(self) -> HoiVocabulary:
@@ -259,7 +279,7 @@ class HoiDetector(ImageDetector):
         batch: Sequence[PreparedImage],
         *,
         top_k: int,
-        threshold: float,
+        threshold: float | None,
         zero_shot_top_k: int | None,
         nms: bool,
     ) -> list[Detections]:
@@ -274,12 +294,7 @@ class HoiDetector(ImageDetector):
             ) from None
         sizes = [prepared.size for prepared in batch]
         found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
-        kept = []
-        for detections in found:
-            probabilities = detections.interaction_scores
-            assert probabilities is not None
-            kept.append(detections[probabilities >= threshold][:top_k].clipped())
-        return kept
+        return [self._shown(detections, threshold)[:top_k].clipped() for detections in found]
 
 
 @overload  # the one name that gives another kind of detector

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hoiclip.backends.manifest import MANIFEST, Manifest
 from hoiclip.errors import HoiError
+from hoiclip.evaluation.calibration import CALIBRATION_FILE
 from hoiclip.hub import is_hub_id, push_files
 from hoiclip.inference.model_card import CARD, model_card
 from hoiclip.models.modeling import HoiClipModel
@@ -35,6 +36,9 @@ def push_detector(
     try:
         with tempfile.TemporaryDirectory(prefix="hoiclip-push-") as scratch:
             files = _graph_files(detector) if detector.model is None else _model_files(detector, Path(scratch))
+            if detector.probabilities is not None:
+                probabilities = detector.probabilities.for_vocabulary(detector.vocabulary)
+                files[CALIBRATION_FILE] = probabilities.save(scratch)
             files[CARD] = Path(scratch) / CARD
             files[CARD].write_text(model_card(detector, repository, revision, license), encoding="utf-8")
             message = commit_message or f"Upload a model with hoiclip {version('hoiclip')}"

@@ -1,0 +1,298 @@
+"""From scores to probabilities: how often a detection with this score is correct, and from where on to show a class.
+
+    print(expected_calibration_error(probabilities, correct))
+    calibration = fit_calibration(judged(evaluated))
+    calibration.save("model/")                    # hoiclip.load finds it there
+
+A score s becomes sigmoid(logit(s) / temperature + bias): one temperature as of Guo et al. (ICML 2017), and a bias
+(Platt, 1999), because a detection is correct less often than its interaction is right.  The map only stretches the
+scale, so no ranking changes, nor any AP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from hoiclip.errors import HoiError
+from hoiclip.evaluation.error_kinds import CORRECT, find_error_kinds
+from hoiclip.evaluation.reports import Evaluated
+from hoiclip.files import write_text_atomic
+from hoiclip.vocabulary import HoiVocabulary
+
+CALIBRATION_FILE = "calibration.json"
+BINS = 15
+FEW = 10  # annotated pairs, below which a class is given the threshold of all classes together
+SHOWN = 0.3  # score from which an uncalibrated model shows a detection
+SMALLEST = 1e-7  # scores nearer to 0 or 1 are taken for this near: float32 knows 1 where 1 - 1e-8 is meant
+MEND = "run hoiclip calibrate again, or take the file away"
+
+
+# --- how far scores are from probabilities -----------------------------------------------------------
+
+
+def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+    """Mean distance of probability and share of correct ones over ``bins`` of equal width (ECE), 0..1.
+
+    Args:
+        probabilities: (D,) 0..1.
+        correct: (D,) bool.
+        bins: how many.
+
+    Returns:
+        NaN where there is no detection.
+    """
+    place = np.clip((probabilities * bins).astype(np.int64), 0, bins - 1)
+    return _distance(probabilities, correct, place, bins)
+
+
+def adaptive_calibration_error(probabilities: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+    """The same over bins of equally many detections, so that the many low scores do not share one."""
+    place = np.zeros(len(probabilities), dtype=np.int64)
+    order = np.argsort(probabilities, kind="stable")
+    place[order] = np.arange(len(order)) * bins // max(len(order), 1)
+    return _distance(probabilities, correct, place, bins)
+
+
+def _distance(probabilities: np.ndarray, correct: np.ndarray, place: np.ndarray, bins: int) -> float:
+    if not len(probabilities):
+        return math.nan
+    gap = np.bincount(place, np.asarray(probabilities, dtype=np.float64) - correct, minlength=bins)
+    return float(np.abs(gap).sum() / len(probabilities))
+
+
+# --- what a model keeps ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a model's scores into probabilities, and the least one at which each class is shown.
+
+    Attributes:
+        temperature, bias: of the map; above 0, and any.
+        threshold: of classes without one of their own, and of all together.
+        thresholds: by interaction (``ride bicycle``), probabilities 0..1.
+        aim: what the thresholds were chosen for.
+        fitted_on: numbers of images, detections and errors, for people.
+    """
+
+    temperature: float
+    bias: float
+    threshold: float
+    thresholds: dict[str, float]
+    aim: str = "best F1"
+    fitted_on: dict[str, Any] = field(default_factory=dict)
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """(M,) probabilities of scores 0..1, in their float type."""
+        return _sigmoid(_logit(scores) / self.temperature + self.bias).astype(scores.dtype)
+
+    def least(self, vocabulary: HoiVocabulary) -> np.ndarray:
+        """(K,) threshold of every interaction of a vocabulary."""
+        return np.array([self.thresholds.get(name, self.threshold) for name in interaction_names(vocabulary)])
+
+    def for_vocabulary(self, vocabulary: HoiVocabulary) -> Calibration:
+        """The same for a model that is asked for other interactions; new ones are shown from :attr:`threshold` on."""
+        names = interaction_names(vocabulary)
+        return replace(self, thresholds=dict(zip(names, self.least(vocabulary).tolist(), strict=True)))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``calibration.json`` into a model folder.  Raises HoiError if it cannot be written."""
+        path = Path(folder) / CALIBRATION_FILE
+        write_text_atomic(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, folder: str | Path, vocabulary: HoiVocabulary) -> Calibration | None:
+        """What a model folder holds; None where it was not calibrated.
+
+        Args:
+            folder: of the model.
+            vocabulary: of the model.
+
+        Raises:
+            HoiError: the file is damaged, or was made for other interactions.
+        """
+        path = Path(folder) / CALIBRATION_FILE
+        if not path.is_file():
+            return None
+        try:
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            numbers = [found.temperature, found.bias, found.threshold, *found.thresholds.values()]
+            if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+                raise ValueError("no number")
+            if not (found.temperature > 0 and min(numbers[2:]) >= 0 and max(numbers[2:]) <= 1):
+                raise ValueError("out of range")
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise HoiError(f"{path}: cannot be read as hoiclip calibrate wrote it; {MEND}") from error
+        if set(found.thresholds) != set(interaction_names(vocabulary)):
+            raise HoiError(f"{path}: was made for other interactions than those of the model beside it; {MEND}")
+        return found
+
+
+def interaction_names(vocabulary: HoiVocabulary) -> list[str]:
+    """The name of each interaction."""
+    return [vocabulary.interaction_name(k) for k in range(vocabulary.num_interactions)]
+
+
+# --- fitting -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """D detections of many images, each correct or not.
+
+    Attributes:
+        scores: (D,) probability of the interaction as the model gives it.
+        correct: (D,) bool.
+        hoi_ids, image: (D,) int64.
+        annotated: (K,) annotated pairs of each interaction.
+        images: how many.
+        vocabulary: what the ids mean.
+    """
+
+    scores: np.ndarray
+    correct: np.ndarray
+    hoi_ids: np.ndarray
+    image: np.ndarray
+    annotated: np.ndarray
+    images: int
+    vocabulary: HoiVocabulary
+
+
+def judged(evaluated: Evaluated) -> Judged:
+    """Which detections of an evaluation are correct: both IoU from 0.5 on, and the first of its annotated pair.
+
+    Raises:
+        HoiError: detections without the probability of the interaction, or beyond 0..1; nothing annotated or found.
+    """
+    errors = find_error_kinds(evaluated.detections, evaluated.annotations, evaluated.vocabulary)
+    found = [evaluated.detections.get(image.file_name) for image in evaluated.annotations]
+    some = [d for d in found if d is not None and len(d)]
+    given = [d.interaction_scores for d in some if d.interaction_scores is not None]
+    if len(given) < len(some):
+        raise HoiError(
+            f"{evaluated.title}: not every detection has an interaction_score, the number that is shown; "
+            "write them by hoiclip evaluate --save-detections"
+        )
+    scores = np.concatenate([np.zeros(0), *given])
+    correct = errors.kind == CORRECT
+    if not correct.any() or correct.all():
+        what = "no" if not correct.any() else "every"
+        raise HoiError(f"{evaluated.title}: {what} detection is correct, so no probabilities can be learned from them")
+    if scores.min() < 0 or scores.max() > 1 + 1e-6:
+        raise HoiError(f"{evaluated.title}: an interaction_score is not between 0 and 1, so it is no probability")
+    annotated = np.bincount(errors.truth_hoi_ids, minlength=evaluated.vocabulary.num_interactions)
+    images = len(evaluated.annotations)
+    return Judged(scores, correct, errors.hoi_ids, errors.image, annotated, images, evaluated.vocabulary)
+
+
+def fit_calibration(found: Judged, least_precision: float | None = None) -> Calibration:
+    """Temperature and bias of least negative log-likelihood, then a threshold for each class.
+
+    Args:
+        found: detections in images that the model has not learned from.
+        least_precision: the lowest thresholds that keep this precision; None for those of the best F1.
+
+    Returns:
+        With the calibration errors before and after in ``fitted_on``: each half of the images is measured with
+        what was fitted on the other half.
+    """
+    temperature, bias = _fit(found.scores, found.correct)
+    probabilities = _sigmoid(_logit(found.scores) / temperature + bias)
+    together = best_threshold(probabilities, found.correct, int(found.annotated.sum()), least_precision)
+    thresholds = {}
+    for k, name in enumerate(interaction_names(found.vocabulary)):
+        rows, annotated = found.hoi_ids == k, int(found.annotated[k])
+        enough = annotated >= FEW and rows.any()
+        thresholds[name] = (
+            best_threshold(probabilities[rows], found.correct[rows], annotated, least_precision) if enough else together
+        )
+    aim = "best F1" if least_precision is None else f"precision {least_precision:g}"
+    return Calibration(temperature, bias, together, thresholds, aim, _figures(found))
+
+
+def best_threshold(
+    probabilities: np.ndarray, correct: np.ndarray, annotated: int, least_precision: float | None = None
+) -> float:
+    """From where on to show detections: halfway between the last that is shown and the next.
+
+    Args:
+        probabilities, correct: (D,), D at least 1.
+        annotated: pairs that are to be found.
+        least_precision: show as many as keep this precision, rather than those of the best F1.
+
+    Returns:
+        0..1; above all of them where no number of them has that precision.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ranked, hits = probabilities[order], np.cumsum(correct[order])
+    shown = np.arange(1, len(ranked) + 1)
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal ones are shown together
+    if least_precision is None:
+        value = np.where(ends, 2 * hits / (shown + annotated), -1.0)
+        last = int(value.argmax())
+    else:
+        good = np.flatnonzero(ends & (hits / shown >= least_precision))
+        if not len(good):
+            return float((ranked[0] + 1) / 2)
+        last = int(good[-1])
+    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
+    return float((ranked[last] + below) / 2)
+
+
+def _fit(scores: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """Temperature and bias; the likelihood of such a map has one maximum."""
+    logits, truth = _logit(scores), correct.astype(np.float64)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        z = np.exp(weights[0]) * logits + weights[1]  # the factor 1 / temperature stays above 0
+        off = _sigmoid(z) - truth
+        slope = np.array([(off * logits).mean() * np.exp(weights[0]), off.mean()])
+        return float((np.logaddexp(0, z) - truth * z).mean()), slope
+
+    # bounds: scores that part right and wrong without a fault would send the factor to infinity
+    best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-4.6, 4.6), (-20, 20)], tol=1e-12)
+    return float(np.exp(-best.x[0])), float(best.x[1])
+
+
+def _figures(found: Judged) -> dict[str, Any]:
+    """Sizes and calibration errors, those after fitting from the other half of the images."""
+    after = found.scores.astype(np.float64)
+    half = found.image % 2 == 0
+    halves = [rows for rows in (half, ~half) if 0 < found.correct[rows].sum() < rows.sum()]
+    if len(halves) == 2:
+        for rows in halves:
+            temperature, bias = _fit(found.scores[~rows], found.correct[~rows])
+            after[rows] = _sigmoid(_logit(found.scores[rows]) / temperature + bias)
+    shown = found.scores >= SHOWN
+    errors: Mapping[str, Any] = {
+        "expected_calibration_error": (expected_calibration_error, slice(None)),
+        "adaptive_calibration_error": (adaptive_calibration_error, slice(None)),
+        "expected_calibration_error_from_0.3": (expected_calibration_error, shown),
+    }
+    pairs = {
+        name: [None if math.isnan(e := error(p[rows], found.correct[rows])) else e for p in (found.scores, after)]
+        for name, (error, rows) in errors.items()
+    }
+    figures: dict[str, Any] = {"images": found.images, "detections": len(found.scores)}
+    figures |= {"correct": int(found.correct.sum()), "annotated": int(found.annotated.sum())}
+    if len(halves) == 2:
+        figures |= {name: dict(zip(("before", "after"), pair, strict=True)) for name, pair in pairs.items()}
+    return figures
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    inside = np.clip(np.asarray(scores, dtype=np.float64), SMALLEST, 1 - SMALLEST)
+    return np.log(inside) - np.log1p(-inside)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))  # without overflow on either side
