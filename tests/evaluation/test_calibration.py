@@ -43,8 +43,8 @@ def made(temperature: float, bias: float, count: int = 40_000) -> Judged:
     logits = chance.normal(0, 2, count)
     correct = chance.random(count) < 1 / (1 + np.exp(-(logits / temperature + bias)))
     hoi_ids, image = chance.integers(0, 90, count), np.arange(count) // 10
-    annotated = np.bincount(hoi_ids[correct], minlength=90)
-    return Judged(1 / (1 + np.exp(-logits)), correct, hoi_ids, image, annotated, count // 10, WORDS)
+    truth = hoi_ids[correct], image[correct]  # as if nothing was missed
+    return Judged(1 / (1 + np.exp(-logits)), correct, hoi_ids, image, *truth, count // 10, WORDS)
 
 
 # --- errors ------------------------------------------------------------------------------------------
@@ -114,14 +114,17 @@ def test_the_threshold_is_that_of_the_best_f1_or_of_the_asked_precision() -> Non
 
 def test_a_class_with_few_annotated_pairs_takes_the_threshold_of_all_together() -> None:
     found = made(1, 0, 4000)
-    few = found.annotated.copy()
-    few[3] = 9
-    calibration = fit_calibration(replace(found, annotated=few))
+    third = np.flatnonzero(found.truth_hoi_ids == 3)
+    assert len(third) > 9
+    fewer = (np.delete(of_truth, third[9:]) for of_truth in (found.truth_hoi_ids, found.truth_image))
+    calibration = fit_calibration(replace(found, **dict(zip(("truth_hoi_ids", "truth_image"), fewer, strict=True))))
     assert calibration.thresholds[WORDS.interaction_name(3)] == calibration.threshold
     assert sum(value != calibration.threshold for value in calibration.thresholds.values()) > 60
     strict = fit_calibration(found, 0.9)
     assert strict.aim == "precision 0.9"
     assert strict.threshold > calibration.threshold
+    precision = [one.fitted_on["precision_of_what_is_shown"]["after"] for one in (calibration, strict)]
+    assert precision[0] < 0.8 < precision[1]
 
 
 def test_detections_without_a_probability_or_with_nothing_to_learn_are_refused() -> None:

@@ -232,6 +232,17 @@ def whole_numbers(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, numbers)))
 
 
+def exponents(text: str) -> list[float]:
+    """``0,0.5,2`` as a list, each number once."""
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [-1.0]
+    if not all(0 <= number <= 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from 0 to 100 such as 0,0.5,2")
+    return list(dict.fromkeys(numbers))
+
+
 def probability(text: str) -> float:
     """A number between 0 and 1."""
     try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ class Judged:
         scores: (D,) probability of the interaction as the model gives it.
         correct: (D,) bool.
         hoi_ids, image: (D,) int64.
-        annotated: (K,) annotated pairs of each interaction.
+        truth_hoi_ids, truth_image: (G,) int64 of the annotated pairs.
         images: how many.
         vocabulary: what the ids mean.
     """
@@ -162,9 +161,22 @@ class Judged:
     correct: np.ndarray
     hoi_ids: np.ndarray
     image: np.ndarray
-    annotated: np.ndarray
+    truth_hoi_ids: np.ndarray
+    truth_image: np.ndarray
     images: int
     vocabulary: HoiVocabulary
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """(K,) annotated pairs of each interaction."""
+        return np.bincount(self.truth_hoi_ids, minlength=self.vocabulary.num_interactions)
+
+    def every_other(self, first: int) -> Judged:
+        """What is in the images 0, 2, 4 ... or 1, 3, 5 ..."""
+        rows, truth = self.image % 2 == first, self.truth_image % 2 == first
+        found = self.scores[rows], self.correct[rows], self.hoi_ids[rows], self.image[rows]
+        images = (self.images + 1 - first) // 2
+        return Judged(*found, self.truth_hoi_ids[truth], self.truth_image[truth], images, self.vocabulary)
 
 
 def judged(evaluated: Evaluated) -> Judged:
@@ -189,9 +201,9 @@ def judged(evaluated: Evaluated) -> Judged:
         raise HoiError(f"{evaluated.title}: {what} detection is correct, so no probabilities can be learned from them")
     if scores.min() < 0 or scores.max() > 1 + 1e-6:
         raise HoiError(f"{evaluated.title}: an interaction_score is not between 0 and 1, so it is no probability")
-    annotated = np.bincount(errors.truth_hoi_ids, minlength=evaluated.vocabulary.num_interactions)
+    truth = errors.truth_hoi_ids, errors.truth_image
     images = len(evaluated.annotations)
-    return Judged(scores, correct, errors.hoi_ids, errors.image, annotated, images, evaluated.vocabulary)
+    return Judged(scores, correct, errors.hoi_ids, errors.image, *truth, images, evaluated.vocabulary)
 
 
 def fit_calibration(found: Judged, least_precision: float | None = None) -> Calibration:
@@ -202,21 +214,25 @@ def fit_calibration(found: Judged, least_precision: float | None = None) -> Cali
         least_precision: the lowest thresholds that keep this precision; None for those of the best F1.
 
     Returns:
-        With the calibration errors before and after in ``fitted_on``: each half of the images is measured with
+        With errors, precision and F1 before and after in ``fitted_on``: each half of the images is measured with
         what was fitted on the other half.
     """
+    return replace(_fitted(found, least_precision), fitted_on=_figures(found, least_precision))
+
+
+def _fitted(found: Judged, least_precision: float | None) -> Calibration:
+    annotated = found.annotated
     temperature, bias = _fit(found.scores, found.correct)
     probabilities = _sigmoid(_logit(found.scores) / temperature + bias)
-    together = best_threshold(probabilities, found.correct, int(found.annotated.sum()), least_precision)
+    together = best_threshold(probabilities, found.correct, int(annotated.sum()), least_precision)
     thresholds = {}
     for k, name in enumerate(interaction_names(found.vocabulary)):
-        rows, annotated = found.hoi_ids == k, int(found.annotated[k])
-        enough = annotated >= FEW and rows.any()
-        thresholds[name] = (
-            best_threshold(probabilities[rows], found.correct[rows], annotated, least_precision) if enough else together
-        )
+        rows, pairs = found.hoi_ids == k, int(annotated[k])
+        thresholds[name] = together
+        if pairs >= FEW and rows.any():
+            thresholds[name] = best_threshold(probabilities[rows], found.correct[rows], pairs, least_precision)
     aim = "best F1" if least_precision is None else f"precision {least_precision:g}"
-    return Calibration(temperature, bias, together, thresholds, aim, _figures(found))
+    return Calibration(temperature, bias, together, thresholds, aim)
 
 
 def best_threshold(
@@ -263,29 +279,37 @@ def _fit(scores: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     return float(np.exp(-best.x[0])), float(best.x[1])
 
 
-def _figures(found: Judged) -> dict[str, Any]:
-    """Sizes and calibration errors, those after fitting from the other half of the images."""
-    after = found.scores.astype(np.float64)
-    half = found.image % 2 == 0
-    halves = [rows for rows in (half, ~half) if 0 < found.correct[rows].sum() < rows.sum()]
-    if len(halves) == 2:
-        for rows in halves:
-            temperature, bias = _fit(found.scores[~rows], found.correct[~rows])
-            after[rows] = _sigmoid(_logit(found.scores[rows]) / temperature + bias)
-    shown = found.scores >= SHOWN
-    errors: Mapping[str, Any] = {
-        "expected_calibration_error": (expected_calibration_error, slice(None)),
-        "adaptive_calibration_error": (adaptive_calibration_error, slice(None)),
-        "expected_calibration_error_from_0.3": (expected_calibration_error, shown),
-    }
-    pairs = {
-        name: [None if math.isnan(e := error(p[rows], found.correct[rows])) else e for p in (found.scores, after)]
-        for name, (error, rows) in errors.items()
-    }
+def _figures(found: Judged, least_precision: float | None) -> dict[str, Any]:
+    """Sizes; where both halves of the images have something to learn from, also what calibration brings."""
+    annotated = found.annotated
     figures: dict[str, Any] = {"images": found.images, "detections": len(found.scores)}
-    figures |= {"correct": int(found.correct.sum()), "annotated": int(found.annotated.sum())}
-    if len(halves) == 2:
-        figures |= {name: dict(zip(("before", "after"), pair, strict=True)) for name, pair in pairs.items()}
+    figures |= {"correct": int(found.correct.sum()), "annotated": int(annotated.sum())}
+    halves = [found.every_other(first) for first in (0, 1)]
+    if not all(0 < half.correct.sum() < len(half.correct) for half in halves):
+        return figures
+    before = found.scores.astype(np.float64)
+    after, least = before.copy(), np.empty(len(before))
+    for first, other in ((0, halves[1]), (1, halves[0])):
+        calibration, rows = _fitted(other, least_precision), found.image % 2 == first
+        after[rows] = calibration.probabilities(before[rows])
+        least[rows] = calibration.least(found.vocabulary)[found.hoi_ids[rows]]
+
+    for name, values, limits in (("before", before, SHOWN), ("after", after, least)):
+        surer = before >= SHOWN
+        shown = values >= limits
+        hits, number = (
+            np.bincount(found.hoi_ids[rows], minlength=len(annotated)) for rows in (shown & found.correct, shown)
+        )
+        of_class = 2 * hits / np.maximum(number + annotated, 1)
+        for figure, value in (
+            ("expected_calibration_error", expected_calibration_error(values, found.correct)),
+            ("adaptive_calibration_error", adaptive_calibration_error(values, found.correct)),
+            ("expected_calibration_error_from_0.3", expected_calibration_error(values[surer], found.correct[surer])),
+            ("precision_of_what_is_shown", float(hits.sum() / max(number.sum(), 1))),
+            ("F1_of_what_is_shown", float(2 * hits.sum() / (number.sum() + annotated.sum()))),
+            ("mean_F1_of_the_classes", float(of_class[annotated > 0].mean())),
+        ):
+            figures.setdefault(figure, {})[name] = None if math.isnan(value) else value
     return figures
 
 

@@ -350,6 +350,53 @@ def sweep_top_k(
     return {f"K = {k}": result for k, result in results.items()}
 
 
+@torch.inference_mode()
+def sweep_object_exponents(
+    experiment: Experiment,
+    detector: Detector | DetectsImages,
+    exponents: Sequence[float],
+    *,
+    training_instances: TrainingCounts = None,
+    progress: bool = True,
+) -> Results:
+    """Several exponents of the object score in the fusion of Eq. 21 from one pass of the model.
+
+    Returns:
+        The main protocol's result of each, by ``exponent 2``; that one is what :func:`evaluate_model` gives.
+
+    Raises:
+        HoiError: as :func:`evaluate_model` (the first image that cannot be read), or if nothing is fused.
+    """
+    data, vocabulary = _prepared(experiment, detector, progress=progress)
+    if data.processor is None:
+        raise HoiError("training-free multiplies its scores and fuses none: no exponent to sweep")
+    processor, backend = data.processor, cast(Detector, detector).backend
+    counts = training_instances(vocabulary) if callable(training_instances) else training_instances
+    evaluators = {
+        exponent: ProtocolEvaluators(
+            data.annotations, vocabulary, data.protocol, main_only=True, training_instances=counts
+        )
+        for exponent in exponents
+    }
+    samples = (data.samples[index] for index in range(len(data.samples)))
+    shown = tqdm(samples, desc="evaluation", total=len(data.samples), unit="img", disable=not progress, leave=False)
+    for batch in equal_size_batches(shown, lambda sample: processor.resized_size(sample[0]), data.batch_size):
+        outputs = backend(**processor([image for image, _ in batch]).to(backend.device))
+        sizes = [(image.height, image.width) for image, _ in batch]
+        for exponent, evaluator in evaluators.items():
+            found = processor.post_process(
+                outputs, sizes, zero_shot_top_k=data.zero_shot_top_k, object_exponent=exponent
+            )
+            for (_, annotation), detections in zip(batch, found, strict=True):
+                evaluator.add(annotation.file_name, detections)
+    results = {exponent: evaluator.results() for exponent, evaluator in evaluators.items()}
+    return {
+        f"exponent {exponent:g}" + (f", {name}" if len(of_it) > 1 else ""): result
+        for exponent, of_it in results.items()
+        for name, result in of_it.items()
+    }
+
+
 def _prepared(
     experiment: Experiment,
     detector: Detector | DetectsImages,
