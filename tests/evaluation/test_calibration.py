@@ -14,7 +14,7 @@ import pytest
 import hoiclip
 from hoiclip.cli import main
 from hoiclip.cli.arguments import BAD_INPUT
-from hoiclip.data.annotations import AnnotatedImage
+from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.calibration import (
@@ -258,7 +258,9 @@ def test_a_push_takes_the_calibration_along(calibrated: Path, tmp_path: Path, mo
     assert Calibration.read(tmp_path, WORDS) == Calibration.read(calibrated, WORDS)
 
 
-def test_detect_shows_a_class_from_its_own_threshold_on_unless_one_is_given(calibrated: Path, tmp_path: Path) -> None:
+def test_detect_shows_a_class_from_its_own_threshold_on_unless_one_is_given(
+    calibrated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / "model"
     shutil.copytree(calibrated, model)
     known = Calibration.read(model, WORDS)
@@ -283,6 +285,29 @@ def test_detect_shows_a_class_from_its_own_threshold_on_unless_one_is_given(cali
     assert len({thresholds[name] for name, _ in by_class}) == 2
     assert len(by_class) < sum(p >= 0.1 for _, p in every)
     assert shown("--resume") == by_class
+
+    lines = (tmp_path / "out" / "detections.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "out" / "detections.jsonl").write_text("".join(lines[:5]))
+    assert shown("--resume") == by_class  # goes on
+    (tmp_path / "out" / "detections.jsonl").write_text("".join(lines[:5]))
+    replace(known, bias=known.bias + 1, thresholds=thresholds).save(model)
+    command = ["detect", *files, "--model", str(model), "--device", "cpu", "--no-pictures", "--top-k", "100"]
+    assert main([*command, "--out", str(tmp_path / "out"), "--resume"]) == BAD_INPUT
+    assert "from before the model was calibrated, or calibrated otherwise" in capsys.readouterr().err
+    annotations = tmp_path / "test.json"
+    save_hoia([replace(scenes.annotation(i), file_name=f"{i}.png") for i in range(12)], annotations, WORDS)
+    calibrate = [
+        "calibrate",
+        str(calibrated),
+        "custom",
+        "--vocabulary",
+        "playground",
+        "--annotations",
+        str(annotations),
+    ]
+    found = ["--detections", str(tmp_path / "out" / "detections.jsonl"), "--out", str(tmp_path / "again")]
+    assert main([*calibrate, *found]) == BAD_INPUT
+    assert "holds scores that are calibrated already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

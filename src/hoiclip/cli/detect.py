@@ -114,10 +114,13 @@ def detect(args: argparse.Namespace) -> int:
             save_gallery(args.out, drawings)
         return 0
     detector = open_detector(args)
-    least = lowest_threshold(detector) if args.threshold is None else args.threshold
+    known = getattr(detector, "probabilities", None)
+    least = detector.default_threshold if args.threshold is None else args.threshold
+    if known is not None and args.threshold is None:
+        least = float(known.least(detector.vocabulary).min())
     if args.attention is not None:
         refuse_attention(args, detector)
-    writer.refuse_other_options(detector.vocabulary, args.top_k, least)
+    writer.refuse_other_options(detector.vocabulary, args.top_k, least, known and (known.temperature, known.bias))
     code = detect_images(args, detector, writer, waiting, drawings) if waiting else 0
     if args.html:
         save_gallery(args.out, drawings)
@@ -125,12 +128,6 @@ def detect(args: argparse.Namespace) -> int:
         threshold = detector.default_threshold if args.threshold is None else args.threshold
         code = max(code, detect_videos(args, detector, writer, videos, threshold))
     return code
-
-
-def lowest_threshold(detector: ImageDetector) -> float:
-    """The least probability of anything that is shown where none is named."""
-    calibration = getattr(detector, "probabilities", None)
-    return detector.default_threshold if calibration is None else float(calibration.least(detector.vocabulary).min())
 
 
 def detect_images(

@@ -122,12 +122,13 @@ def _defocus_blur(x: Pixels, level: int, chance: np.random.Generator) -> Pixels:
     reach = max(8, radius)
     across = np.arange(-reach, reach + 1)
     disk = (across[:, None] ** 2 + across**2 <= radius**2).astype(np.float64)
+    disk /= disk.sum()
     taps = np.arange(-1, 2) if radius <= 8 else np.arange(-2, 3)
     soft = np.exp(-(taps**2) / (2 * softness**2))
     for axis in (0, 1):
         disk = ndimage.correlate1d(disk, soft / soft.sum(), axis, mode="mirror")
     padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    return signal.fftconvolve(padded, (disk / disk.sum())[..., None], mode="valid", axes=(0, 1))
+    return signal.fftconvolve(padded, disk[..., None], mode="valid", axes=(0, 1))
 
 
 def _glass_blur(x: Pixels, level: int, chance: np.random.Generator) -> Pixels:
@@ -155,8 +156,8 @@ def _motion_blur(x: Pixels, level: int, chance: np.random.Generator) -> Pixels:
 
 def _zoom_blur(x: Pixels, level: int, chance: np.random.Generator) -> Pixels:
     most, step = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))[level]
-    factors = np.arange(1, most, step)
-    return (x + sum(_magnified(x, factor) for factor in factors.tolist())) / (len(factors) + 1)
+    factors, (height, width) = np.arange(1, most, step), x.shape[:2]
+    return (x + sum(_magnified(x, factor)[:height, :width] for factor in factors.tolist())) / (len(factors) + 1)
 
 
 # --- weather ---------------------------------------------------------------------------------------
@@ -173,6 +174,7 @@ def _snow(x: Pixels, level: int, chance: np.random.Generator) -> Pixels:
     flakes = _magnified(chance.normal(mean, spread, (*x.shape[:2], 1)), size)
     flakes = np.clip(np.where(flakes < least, 0, flakes), 0, 1)
     flakes = np.round(_moved(flakes, radius, sigma, chance.uniform(-135, -45)) * 255) / 255
+    flakes = flakes[: x.shape[0], : x.shape[1]]
     x = clear * x + (1 - clear) * np.maximum(x, (x @ LUMA)[..., None] * 1.5 + 0.5)
     return x + flakes + flakes[::-1, ::-1]
 
@@ -270,12 +272,12 @@ def _moved(x: Pixels, radius: int, sigma: float, angle: float) -> Pixels:
 
 
 def _magnified(x: Pixels, factor: float) -> Pixels:
-    """The middle of (h, w, c), enlarged to the size of the whole."""
+    """The middle of (h, w, c), enlarged to the size of the whole or a little more."""
     height, width = x.shape[:2]
     high, wide = int(np.ceil(height / factor)), int(np.ceil(width / factor))
     top, left = (height - high) // 2, (width - wide) // 2
     part = x[top : top + high, left : left + wide]
-    return ndimage.zoom(part, (factor, factor, 1), order=1)[:height, :width]
+    return ndimage.zoom(part, (factor, factor, 1), order=1)
 
 
 def _plasma(shape: tuple[int, int], decay: float, chance: np.random.Generator) -> np.ndarray:

@@ -183,12 +183,18 @@ def judged(evaluated: Evaluated) -> Judged:
     """Which detections of an evaluation are correct: both IoU from 0.5 on, and the first of its annotated pair.
 
     Raises:
-        HoiError: detections without the probability of the interaction, or beyond 0..1; nothing annotated or found.
+        HoiError: detections without the probability of the interaction, beyond 0..1 or calibrated before; nothing
+            correct, or everything.
     """
     errors = find_error_kinds(evaluated.detections, evaluated.annotations, evaluated.vocabulary)
     found = [evaluated.detections.get(image.file_name) for image in evaluated.annotations]
     some = [d for d in found if d is not None and len(d)]
     given = [d.interaction_scores for d in some if d.interaction_scores is not None]
+    if any(d.calibration is not None for d in some):
+        raise HoiError(
+            f"{evaluated.title}: holds scores that are calibrated already; "
+            "write them by hoiclip evaluate --save-detections"
+        )
     if len(given) < len(some):
         raise HoiError(
             f"{evaluated.title}: not every detection has an interaction_score, the number that is shown; "

@@ -189,8 +189,10 @@ class HoiDetector(ImageDetector):
         if self.probabilities is None:
             return super()._shown(found, threshold)
         assert found.interaction_scores is not None
-        found = replace(found, interaction_scores=self.probabilities.probabilities(found.interaction_scores))
-        least = self.probabilities.least(found.vocabulary)[found.hoi_ids] if threshold is None else threshold
+        made = self.probabilities
+        probabilities = made.probabilities(found.interaction_scores)
+        found = replace(found, interaction_scores=probabilities, calibration=(made.temperature, made.bias))
+        least = made.least(found.vocabulary)[found.hoi_ids] if threshold is None else threshold
         return found[found.confidence >= least]
 
     @property
