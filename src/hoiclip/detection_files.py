@@ -46,18 +46,25 @@ class DetectionWriter:
         self._started, self._full_precision = resume, full_precision
         self._names: set[tuple[Any, Any]] = set()  # (hoi_id, interaction) of the triplets that are there
         self._most, self._least = 0, 1.0  # triplets of an image, and interaction score, that are there
+        self._calibrations: set[tuple[float, ...]] = set()  # by which they were made, () for none
         if resume and os.path.exists(self.path):
             try:
                 self._repair()
             except OSError as error:
                 raise HoiError(f"{self.path}: cannot be read ({error.strerror}); use another --out") from error
 
-    def refuse_other_options(self, vocabulary: HoiVocabulary, top_k: int, threshold: float) -> None:
+    def refuse_other_options(
+        self, vocabulary: HoiVocabulary, top_k: int, threshold: float, calibration: tuple[float, float] | None = None
+    ) -> None:
         """Keep results of other options out of a file that is resumed.
 
         Raises:
-            HoiError: if what is there was asked for other interactions, or is more than would be kept now.
+            HoiError: if what is there was asked for other interactions, is more than would be kept now, or was
+                calibrated in another way.
         """
+        if self._calibrations - {calibration or ()}:
+            raise HoiError(f"{self.path}: holds results from before the model was calibrated, or calibrated otherwise; "
+                           "use another --out")  # fmt: skip
         names = {k: vocabulary.interaction_name(k) for k in range(vocabulary.num_interactions)}
         for hoi_id, name in sorted(self._names, key=repr):
             if names.get(hoi_id) != name:
@@ -79,6 +86,7 @@ class DetectionWriter:
                     self.frames[entry["file_name"]] += 1
                     continue
                 self.done.add(entry["file_name"])
+                self._calibrations.add(tuple(entry.get("calibration") or ()))
                 self._names.update((t.get("hoi_id", -1), t.get("interaction")) for t in entry["triplets"])
                 self._least = min([self._least, *(t.get("interaction_score", 1.0) for t in entry["triplets"])])
                 self._most = max(self._most, len(entry["triplets"]))
@@ -303,8 +311,10 @@ def _parse(
     ids = [_interaction(t, i, vocabulary, pairs) for i, t in enumerate(triplets)]
     hoi_ids = np.array(ids, dtype=np.int64)
     objects, verbs = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
+    made = data.get("calibration")
+    calibration = tuple(made) if isinstance(made, list) and len(made) == 2 else None
     return data["file_name"], Detections(
-        human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities
+        human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities, calibration=calibration
     )
 
 

@@ -50,6 +50,7 @@ class Detections:
         image_size: (height, width) in pixels, or None.
         interaction_scores: (M,) probability of the interaction alone, 0..1, or None.
         source: what was given to the detector, to draw on later; None where that is not known.
+        calibration: temperature and bias that made ``interaction_scores`` probabilities of being correct, or None.
     """
 
     human_boxes: np.ndarray
@@ -62,6 +63,7 @@ class Detections:
     image_size: tuple[int, int] | None = None
     interaction_scores: np.ndarray | None = None
     source: Any = None
+    calibration: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -80,6 +82,7 @@ class Detections:
             self.image_size,
             None if self.interaction_scores is None else self.interaction_scores[rows],
             self.source,
+            self.calibration,
         )
 
     def most_probable(self, count: int) -> Detections:
@@ -101,10 +104,6 @@ class Detections:
         limit = np.array([width, height, width, height], dtype=self.human_boxes.dtype)
         boxes = {name: np.clip(getattr(self, name), 0, limit) for name in ("human_boxes", "object_boxes")}
         return replace(self, **boxes)
-
-    def likely(self, threshold: float, top_k: int) -> Detections:
-        """The first ``top_k`` triplets of at least this :attr:`confidence`, boxes cut to the image."""
-        return self[self.confidence >= threshold][:top_k].clipped()
 
     @property
     def confidence(self) -> np.ndarray:
@@ -136,6 +135,7 @@ class Detections:
         """Plain JSON types: ``image_size`` and one entry per triplet, names and ids both."""
         return {
             "image_size": list(self.image_size) if self.image_size else None,
+            **({} if self.calibration is None else {"calibration": list(self.calibration)}),
             "triplets": [
                 {
                     "human_box": [round(x, 2) for x in t.human_box],

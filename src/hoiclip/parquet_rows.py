@@ -6,6 +6,7 @@
                 interaction: string, score: double, interaction_score: double, hoi_id: int32>>
                                                   best first; null where the image could not be read
     error       string                            what is wrong with the image, else null
+    calibration list<double>                      temperature and bias that made interaction_score a probability
 
 Names and numbers are those of a line of detections.jsonl.  Every file says in its metadata, under ``hoiclip``, what
 it was made by.
@@ -45,6 +46,7 @@ def schema() -> Any:
             ("image_size", arrow.list_(arrow.int32())),
             ("triplets", arrow.list_(triplet)),
             ("error", text),
+            ("calibration", arrow.list_(number)),
         ]
     )
 
@@ -57,8 +59,9 @@ def row(file_name: str, found: Mapping[str, Any] | None, error: str | None = Non
         found: ``Detections.to_dict()``; None where the image could not be read.
         error: what is wrong with it.
     """
-    found = found or {"image_size": None, "triplets": None}
-    return {"file_name": file_name, "image_size": found["image_size"], "triplets": found["triplets"], "error": error}
+    found = found or {}
+    names = ("image_size", "triplets", "calibration")
+    return {"file_name": file_name, "error": error, **{name: found.get(name) for name in names}}
 
 
 def write_rows(folder: str, rows: Sequence[Mapping[str, Any]], made_by: str) -> None:
@@ -107,7 +110,7 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         HoiError: a file that is damaged, or has no such rows.
     """
-    wanted = ["file_name", "image_size", "triplets", "error"]
+    wanted = ["file_name", "image_size", "triplets", "error", "calibration"]
     for name in parquet_files(source):
         with parquet_file(name) as file:
             missing = [column for column in wanted[:3] if column not in file.schema_arrow.names]

@@ -85,6 +85,7 @@ def rank_batch(
     nms_beta: float = 0.5,
     image_sizes: Sequence[ImageSize | None] | None = None,
     enhancement: Any = None,
+    object_exponent: float = 2.0,
 ) -> list[Detections]:
     """:func:`rank_triplets` for B images at once.
 
@@ -96,6 +97,7 @@ def rank_batch(
         image_sizes: B pairs (height, width), or None.
         enhancement: (B, K) added to the interaction scores of every query, see
             :func:`training_free_enhancement`; the reported ``interaction_scores`` are without it.
+        object_exponent: see :func:`fuse_scores`.
 
     Returns:
         B Detections.
@@ -107,7 +109,7 @@ def rank_batch(
     object_scores, interaction_scores = _numpy(object_scores), _numpy(interaction_scores)
     batch = _check_shapes(human_boxes, object_boxes, object_scores, interaction_scores, vocabulary)
 
-    fused = fuse_scores(interaction_scores, object_scores, vocabulary)  # (B, N, K)
+    fused = fuse_scores(interaction_scores, object_scores, vocabulary, object_exponent)  # (B, N, K)
     if enhancement is not None:
         fused += _numpy(enhancement)[:, None]
     image, query, hoi_ids, scores = top_k_pairs(fused, top_k)  # (M,) each, image by image, best first
@@ -194,21 +196,25 @@ def _by_image(
     return results
 
 
-def fuse_scores(interaction_scores: np.ndarray, object_scores: np.ndarray, vocabulary: HoiVocabulary) -> np.ndarray:
+def fuse_scores(
+    interaction_scores: np.ndarray, object_scores: np.ndarray, vocabulary: HoiVocabulary, object_exponent: float = 2.0
+) -> np.ndarray:
     """Eq. 21: (..., N, K) interaction score plus the squared score of the interaction's object.
 
     Args:
         interaction_scores: (..., N, K).
         object_scores: (..., N, C) or (..., N, C+1).
         vocabulary: which of the C objects belongs to which of the K interactions.
+        object_exponent: 2 as published; 0 leaves the ranking to the interaction scores.
 
     Returns:
         (..., N, K) in the wider of both float types, float32 at least.
     """
     kind = np.result_type(interaction_scores.dtype, object_scores.dtype, np.float32)
     fused = np.empty(interaction_scores.shape, dtype=kind)
-    squared = np.square(object_scores, dtype=kind)
-    np.take(squared, vocabulary.object_ids, axis=-1, out=fused, mode="clip")  # "raise" would take a copy first
+    exact = object_exponent == 2  # power is slower, and may round otherwise
+    powers = np.square(object_scores, dtype=kind) if exact else np.power(object_scores, object_exponent, dtype=kind)
+    np.take(powers, vocabulary.object_ids, axis=-1, out=fused, mode="clip")  # "raise" would take a copy first
     return np.add(fused, interaction_scores, out=fused)
 
 

@@ -99,6 +99,7 @@ class HoiClipProcessor(ImagePreparation, ProcessorMixin):
         zero_shot_top_k: int | None = ZERO_SHOT_TOP_K,
         nms: bool = True,
         vocabulary: HoiVocabulary | None = None,
+        object_exponent: float = 2.0,
     ) -> list[Detections]:
         """Score fusion (Eq. 20-21), the best ``top_k`` triplets, triplet NMS; one result per image.
 
@@ -110,6 +111,7 @@ class HoiClipProcessor(ImagePreparation, ProcessorMixin):
             zero_shot_top_k: K of Eq. 17, or None to leave the training-free enhancement out.
             nms: drop near copies (threshold 0.7).
             vocabulary: if other than the processor's own.
+            object_exponent: of the object score in the fusion; 2 as published.
 
         Raises:
             ValueError: if sizes and outputs do not match.
@@ -138,6 +140,7 @@ class HoiClipProcessor(ImagePreparation, ProcessorMixin):
             nms_threshold=0.7 if nms else None,
             image_sizes=[(int(h), int(w)) for h, w in target_sizes],
             enhancement=enhancement,
+            object_exponent=object_exponent,
         )
         return [d.above(threshold) if threshold > 0 else d for d in found]
 

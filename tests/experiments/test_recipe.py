@@ -31,7 +31,7 @@ NOT_OF_THE_RECIPE = {
     "model": "published start tokenizer variant",
     "verbs": "batch_size file images",
     "train": "accumulate cache_features checkpoint_every checkpoint_every_steps compile cpu freeze "
-    "gradient_checkpointing keep_checkpoints log_every max_steps progress resume",
+    "gradient_checkpointing keep_checkpoints log_every max_steps progress report_to resume",
 }
 
 

@@ -63,6 +63,7 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_a_model_a_log_and_its_options(finished: Path) -> None:
     names = {entry.name for entry in finished.iterdir()}
     written = {"config.yaml", "data.json", "log.jsonl", "verbs.safetensors", "verbs.yaml", "best", "model.safetensors"}
+    written |= {"training.png"}
     assert written <= names
     assert {n for n in names if n.startswith("checkpoint")} == {"checkpoint-10", "checkpoint-12"}
     assert not [n for n in names if n.startswith(".writing")]

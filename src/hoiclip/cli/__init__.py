@@ -32,6 +32,7 @@ COMMANDS = {
     "push": "Push a model to the hub, with a model card.",
     "train": "Train an experiment, or go on with it.",
     "evaluate": "Compute the published metrics for a model, or for detections of any method.",
+    "calibrate": "Make a model's scores probabilities, and choose from where on to show each interaction.",
     "verbs": "Make verb vectors by visual semantic arithmetic over a training set.",
     "reproduce": "Train and evaluate what a table of the paper needs, and write it beside the paper's numbers.",
     "data": "Prepare, check and look at datasets.",

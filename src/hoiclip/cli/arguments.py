@@ -219,12 +219,30 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def whole_numbers(text: str) -> list[int]:
     """``0,1,2`` as a list, each number once."""
     numbers = text.split(",")
     if not all(number.strip().isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
     return list(dict.fromkeys(map(int, numbers)))
+
+
+def exponents(text: str) -> list[float]:
+    """``0,0.5,2`` as a list, each number once."""
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [-1.0]
+    if not all(0 <= number <= 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from 0 to 100 such as 0,0.5,2")
+    return list(dict.fromkeys(numbers))
 
 
 def probability(text: str) -> float:

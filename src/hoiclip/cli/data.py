@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hoiclip.cli.arguments import offline_argument, positive_int, probability
+from hoiclip.errors import HoiError
 from hoiclip.words import split_words
+
+if TYPE_CHECKING:
+    from hoiclip.data.dataset import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--defects", type=positive_int, default=10, help="examples shown of each kind (default 10)")
     show = actions.add_parser("show", help="draw the annotations of an image")
     show.add_argument("source", metavar="ROOT|FILE", help="dataset folder or annotation file")
-    show.add_argument("image", metavar="NUMBER|FILE_NAME", help="which image of the split")
+    show.add_argument(
+        "image",
+        nargs="?",
+        metavar="NUMBER|FILE_NAME",
+        help="which image of the split (--augmented: default the first ones)",
+    )
+    show.add_argument(
+        "--augmented", type=positive_int, metavar="N",
+        help="draw N times what training sees of the image, or once of each of the first N images",
+    )  # fmt: skip
+    show.add_argument(
+        "--experiment",
+        metavar="CONFIG",
+        default="custom",
+        help="whose augmentation: name or YAML file (default custom)",
+    )
+    show.add_argument("--seed", type=int, default=0, help="of the augmentation (default 0)")
     show.add_argument("--out", type=Path, help="drawing to write (default: the image's name in hoiclip-out/)")
     _label_arguments(actions)
     for action in (check, show):
@@ -88,10 +108,55 @@ def run(args: argparse.Namespace) -> int:
         if args.out:
             report.save(args.out)
         return 0
+    if args.augmented:
+        return _show_augmented(args, dataset)
+    if args.image is None:
+        raise HoiError("name an image, by its number or file name, or give --augmented 16")
     image, annotation = dataset.sample(args.split, args.image)
     out = args.out or Path("hoiclip-out") / f"{Path(annotation.file_name).stem}.jpg"
     save_image(draw_annotations(image, annotation, dataset.vocabulary), out)
     print(f"{annotation.file_name}: {len(annotation.pairs)} pairs -> {out}")
+    return 0
+
+
+def _show_augmented(args: argparse.Namespace, dataset: Dataset) -> int:
+    """A sheet of what training makes of one image, or of several."""
+    from hoiclip.data.annotations import draw_annotations
+    from hoiclip.data.training_dataset import HoiTrainingDataset
+    from hoiclip.experiments import load_experiment
+    from hoiclip.images import save_image
+    from hoiclip.processing import clip_view, detector_view
+    from hoiclip.training.run import training_augmentation
+    from hoiclip.visualization.contact_sheet import draw_grid
+
+    experiment = load_experiment(args.experiment)
+    if experiment.data.shorter is None or experiment.data.longest is None:
+        raise HoiError(f"--experiment {args.experiment}: takes its size from model.start; name another, such as custom")
+    augmentation = training_augmentation(experiment)
+    if args.image is not None:
+        samples: Any = [dataset.sample(args.split, args.image)]
+        name = Path(samples[0][1].file_name).stem
+    else:
+        split = args.split or dataset.splits[0]
+        samples = dataset.samples(split, dataset.load(split)[: args.augmented])
+        name = split
+    training = HoiTrainingDataset(
+        samples, dataset.vocabulary, detector_view=detector_view, clip_view=clip_view, augmentation=augmentation,
+        seed=args.seed,
+    )  # fmt: skip
+    cells = []
+    for number in range(args.augmented if args.image is not None else len(training)):
+        training.set_epoch(number if args.image is not None else 0)
+        image, annotation = training.augmented(0 if args.image is not None else number)
+        text = (
+            f"{image.width} x {image.height}, {len(annotation.pairs)} pair{'' if len(annotation.pairs) == 1 else 's'}"
+        )
+        cells.append((draw_annotations(image, annotation, dataset.vocabulary), text))
+    if not cells:
+        raise HoiError(f"{args.source}: holds no image to show")
+    out = args.out or Path("hoiclip-out") / f"{name}-augmented.jpg"
+    save_image(draw_grid(cells), out)
+    print(f"{len(cells)} views as {args.experiment} trains on them -> {out}")
     return 0
 
 

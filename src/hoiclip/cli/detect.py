@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=probability,
-        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1)",
+        help="least probability of the interaction, 0..1 (default 0.3; of training-free 0.1; of a calibrated model "
+        "that of each class)",
     )
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument(
@@ -116,14 +117,18 @@ def detect(args: argparse.Namespace) -> int:
             save_gallery(args.out, drawings)
         return 0
     detector = open_detector(args)
-    threshold = detector.default_threshold if args.threshold is None else args.threshold
+    known = getattr(detector, "probabilities", None)
+    least = detector.default_threshold if args.threshold is None else args.threshold
+    if known is not None and args.threshold is None:
+        least = float(known.least(detector.vocabulary).min())
     if args.attention is not None:
         refuse_attention(args, detector)
-    writer.refuse_other_options(detector.vocabulary, args.top_k, threshold)
-    code = detect_images(args, detector, writer, waiting, drawings, threshold) if waiting else 0
+    writer.refuse_other_options(detector.vocabulary, args.top_k, least, known and (known.temperature, known.bias))
+    code = detect_images(args, detector, writer, waiting, drawings) if waiting else 0
     if args.html:
         save_gallery(args.out, drawings)
     if videos:
+        threshold = detector.default_threshold if args.threshold is None else args.threshold
         code = max(code, detect_videos(args, detector, writer, videos, threshold))
     return code
 
@@ -134,7 +139,6 @@ def detect_images(
     writer: DetectionWriter,
     waiting: Sequence[Path | str],
     drawings: Mapping[Path | str, Path],
-    threshold: float,
 ) -> int:
     """Detect in the images that wait; the exit code."""
     from tqdm import tqdm
@@ -147,7 +151,7 @@ def detect_images(
         keep_images=not args.no_pictures,
         draft=args.draft,
         top_k=args.top_k,
-        threshold=threshold,
+        threshold=args.threshold,
         zero_shot_top_k=args.zero_shot_top_k,
     )
     for path, image, result in tqdm(stream, total=len(waiting), unit="image", disable=None):

@@ -177,10 +177,13 @@ def _options(
     about = os.stat(reader.source) if os.path.isfile(reader.source) else None
     vocabulary = detector.vocabulary
     words = [vocabulary.interaction_name(k) for k in range(vocabulary.num_interactions)]
+    calibration = getattr(detector, "probabilities", None)
+    known = {} if calibration is None else {"calibration": [calibration.temperature, calibration.bias]}
     names = ("model", "size", "every", "start", "end", "top_k", "zero_shot_top_k")
     return {
         "video": [reader.name, about and about.st_size],
         "threshold": threshold,
         "interactions": words,
+        **known,
         **{name: getattr(args, name) if name != "model" else str(args.model) for name in names},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, MutableMapping
 from functools import partial
@@ -14,11 +15,13 @@ from hoiclip.cli.arguments import (
     backend_arguments,
     config_argument,
     experiment_arguments,
+    exponents,
     model_argument,
     open_model,
     positive_int,
     quiet_libraries,
     size_argument,
+    whole_number,
     whole_numbers,
 )
 from hoiclip.errors import HoiError
@@ -26,6 +29,7 @@ from hoiclip.errors import HoiError
 if TYPE_CHECKING:
     import numpy as np
 
+    from hoiclip.data.corruptions import Corruption
     from hoiclip.detections import Detections
     from hoiclip.evaluation.kept_detections import KeptDetections
     from hoiclip.evaluation.reports import Evaluated
@@ -52,6 +56,16 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--sweep", type=whole_numbers, metavar="0,5,10", help="several K of the training-free enhancement in one pass"
     )
+    parser.add_argument(
+        "--object-exponents", type=exponents, metavar="0,1,2",
+        help="several exponents of the object score, which is added to the interaction score, in one pass (paper: 2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--corrupt", action="append", metavar="KIND[:LEVEL]",
+        help="also on corrupted images, such as gaussian_noise:3 (one of 5 levels), fog (all five), or all for the "
+        "benchmark's 15 kinds; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--corrupt-seed", type=whole_number, default=0, help="of their noise (default 0)")
     backend_arguments(parser)
     size_argument(parser)
     parser.add_argument("--out", type=Path, help="write every metric that is printed, and of each class, as JSON here")
@@ -90,6 +104,9 @@ def run(args: argparse.Namespace) -> int:
         experiment.data.evaluation_split = experiment.data.evaluation_split or "test"
         experiment.data.seed = args.seed if args.seed is not None else experiment.data.seed
     experiment.data.evaluation_images = args.images or experiment.data.evaluation_images
+    _refuse_together(args)
+    if args.corrupt:
+        return _evaluate_corrupted(experiment, args)
     evaluated: list[Evaluated] = []
     explain = None
     if args.report or args.compare:
@@ -105,11 +122,63 @@ def run(args: argparse.Namespace) -> int:
     else:
         results = _evaluate_model(experiment, args, explain)
     print(render_table(results))
+    if args.object_exponents:
+        _tell_best(results)
     if args.out:
         write_results(args.out, results)
     if evaluated:  # after the table: what fails here loses no number
         _explain(args, evaluated)
     return 0
+
+
+def _refuse_together(args: argparse.Namespace) -> None:
+    """Raise HoiError where one evaluation is asked for and several at once."""
+    alone = ["detections", "sweep", "report", "compare", "submission"]
+    for several, others in (("corrupt", alone), ("object_exponents", [*alone, "corrupt", "save_detections"])):
+        for other in others if getattr(args, several) else ():
+            if getattr(args, other):
+                names = (f"--{name.replace('_', '-')}" for name in (several, other))
+                raise HoiError("{} makes several evaluations of the model: leave out {}".format(*names))
+
+
+def _evaluate_corrupted(experiment: Experiment, args: argparse.Namespace) -> int:
+    """Evaluate on the images as they are and corrupted; print and write both."""
+    from hoiclip.data.corruptions import corruptions
+    from hoiclip.evaluation import render_table, write_results
+    from hoiclip.evaluation.robustness import evaluate_corrupted
+
+    wanted = corruptions(args.corrupt, args.corrupt_seed)
+    kept: list[KeptDetections] = []
+
+    def keep(corruption: Corruption | None, vocabulary: HoiVocabulary) -> MutableMapping[str, Detections]:
+        if not args.save_detections:
+            return {}
+        kept.append(_kept_detections(experiment, args, vocabulary, corruption))
+        return kept[-1]
+
+    results, robustness = evaluate_corrupted(
+        experiment,
+        open_model(args, playground=experiment.data.source == "playground"),
+        wanted,
+        keep=keep,
+        training_instances=partial(_training_instances, args),
+    )
+    print(f"{render_table(results)}\n\n{robustness.render()}")
+    if args.out:
+        write_results(args.out, results, robustness=robustness.to_dict())
+    for detections in kept:
+        detections.finish()
+    return 0
+
+
+def _tell_best(results: dict[str, Any]) -> None:
+    """Name the best of several settings, and what its number is worth."""
+    values = {name: next(iter(result.means().values())) for name, result in results.items()}
+    best = max(values, key=lambda name: (not math.isnan(values[name]), values[name]))
+    print(
+        f"best here: {best}. Chosen on these images its number is too good: choose on held-out ones "
+        "(--data.hold_out, --data.evaluation_split), then evaluate that one alone"
+    )
 
 
 def _explain(args: argparse.Namespace, evaluated: list[Evaluated]) -> None:
@@ -153,12 +222,14 @@ def _evaluate_model(
     experiment: Experiment, args: argparse.Namespace, explain: Callable[[Evaluated], Any] | None
 ) -> dict[str, Any]:
     from hoiclip.evaluation import write_hicodet_matlab, write_vcoco_pickle
-    from hoiclip.evaluation.runner import evaluate_model, sweep_top_k
+    from hoiclip.evaluation.runner import evaluate_model, sweep_object_exponents, sweep_top_k
 
     detector = open_model(args, playground=experiment.data.source == "playground")
     counts = partial(_training_instances, args)
     if args.sweep:
         return dict(sweep_top_k(experiment, detector, args.sweep, training_instances=counts))
+    if args.object_exponents:
+        return sweep_object_exponents(experiment, detector, args.object_exponents, training_instances=counts)
     title = f"{args.model or 'the shipped model'} on {args.config}"
     if not (args.save_detections or args.submission):
         return evaluate_model(experiment, detector, training_instances=counts, explain=explain, title=title)
@@ -180,8 +251,13 @@ def _evaluate_model(
     return results
 
 
-def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary) -> KeptDetections:
-    """The file of detections, with those that the same command found before it was cut off."""
+def _kept_detections(
+    experiment: Experiment, args: argparse.Namespace, vocabulary: HoiVocabulary, corruption: Corruption | None = None
+) -> KeptDetections:
+    """The file of detections, with those that the same command found before it was cut off.
+
+    Those in corrupted images have a file of their own: ``found.fog-3.jsonl`` beside ``found.jsonl``.
+    """
     from hoiclip import __version__
     from hoiclip.evaluation.kept_detections import KeptDetections, stamp
     from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
@@ -195,9 +271,13 @@ def _kept_detections(experiment: Experiment, args: argparse.Namespace, vocabular
         "experiment": experiment.to_yaml(),
         "runtime": [args.backend, args.precision, args.device, args.size],
     }
-    kept = KeptDetections(args.save_detections, vocabulary, made_by)
+    path: Path = args.save_detections
+    if corruption is not None:
+        path = path.with_name(f"{path.stem}.{corruption.kind}-{corruption.level}{path.suffix}")
+        made_by["corruption"] = [corruption.kind, corruption.level, corruption.seed]
+    kept = KeptDetections(path, vocabulary, made_by)
     if kept:
-        print(f"{args.save_detections}: going on after {len(kept):,} images", file=sys.stderr)
+        print(f"{path}: going on after {len(kept):,} images", file=sys.stderr)
     return kept
 
 

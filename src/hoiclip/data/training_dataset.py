@@ -83,17 +83,22 @@ class HoiTrainingDataset(Dataset[dict[str, Any]]):
             ``pixel_values`` (3, h, w), ``clip_pixel_values`` (3, 224, 224), ``labels`` (see
             :func:`make_targets`) and ``file_name``.
         """
-        image, annotation = self.samples[index]
-        annotation = clip_boxes(first_boxes(annotation, self.max_boxes), (image.height, image.width))
-        if self.augmentation is not None:
-            rng = np.random.default_rng([self.seed, self.epoch, index])
-            image, annotation = self.augmentation(image, annotation, rng)
+        image, annotation = self.augmented(index)
         return {
             "pixel_values": self.detector_view(image, shortest_edge=min(image.size), longest_edge=max(image.size)),
             "clip_pixel_values": self.clip_view(image),
             "labels": make_targets(annotation, self.vocabulary, (image.height, image.width)),
             "file_name": annotation.file_name,
         }
+
+    def augmented(self, index: int) -> Sample:
+        """The image and its annotation as this epoch shows them, before they become tensors."""
+        image, annotation = self.samples[index]
+        annotation = clip_boxes(first_boxes(annotation, self.max_boxes), (image.height, image.width))
+        if self.augmentation is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, index])
+            image, annotation = self.augmentation(image, annotation, rng)
+        return image, annotation
 
 
 def make_targets(

@@ -13,6 +13,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections
+from hoiclip.evaluation.calibration import adaptive_calibration_error, expected_calibration_error
 from hoiclip.evaluation.error_kinds import CORRECT, DUPLICATE, VERB, ErrorKinds, average_precisions, precision_at_recall
 from hoiclip.evaluation.matching import all_point_ap, first_of_each, mean_over
 
@@ -156,13 +157,15 @@ class Reliability:
     Attributes:
         bins: ten of equal width; of an empty one the means are NaN.
         interaction: whether the scores are probabilities of the interaction alone, else those that rank.
-        calibration_error: mean distance of score and precision over all detections (ECE), 0..1; NaN where
-            scores go beyond 1 and hence are no probabilities.
+        calibration_error: mean distance of score and precision over all detections (ECE, 15 bins of equal width),
+            0..1; NaN where scores go beyond 1 and hence are no probabilities.
+        adaptive_error: the same over 15 bins of equally many detections.
     """
 
     bins: list[ScoreBin]
     interaction: bool
     calibration_error: float
+    adaptive_error: float
 
 
 def reliability(errors: ErrorKinds, detections: Sequence[Detections | None]) -> Reliability:
@@ -183,11 +186,13 @@ def reliability(errors: ErrorKinds, detections: Sequence[Detections | None]) -> 
     with np.errstate(invalid="ignore"):
         mean = np.bincount(place, weights=scores, minlength=BINS) / number
         precision = np.bincount(place, weights=errors.kind == CORRECT, minlength=BINS) / number
-    error = float(np.nansum(number * np.abs(mean - precision)) / max(len(scores), 1))
     columns = zip(edges, edges[1:], number.tolist(), mean.tolist(), precision.tolist(), strict=False)
     bins = [ScoreBin(float(low), float(high), *rest) for low, high, *rest in columns]
     # above 1 by a rounding error is still a probability
-    return Reliability(bins, interaction, error if len(scores) and highest <= 1 + 1e-6 else math.nan)
+    probable = highest <= 1 + 1e-6
+    correct = errors.kind == CORRECT
+    errors_of = (expected_calibration_error, adaptive_calibration_error)
+    return Reliability(bins, interaction, *(e(scores, correct) if probable else math.nan for e in errors_of))
 
 
 # --- by verb and by image --------------------------------------------------------------------------

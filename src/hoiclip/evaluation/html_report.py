@@ -184,7 +184,8 @@ def _scores(folder: Path, evaluated: Evaluated, errors: ErrorKinds) -> str:
     calibration = (
         "These scores go beyond 1, so they rank and are no probabilities."
         if math.isnan(result.calibration_error)
-        else f"Expected calibration error: {percent(result.calibration_error)} %."
+        else f"Expected calibration error: {percent(result.calibration_error)} %, with bins of equally many detections "
+        f"{percent(result.adaptive_error)} %."
     )
     what = "Probabilities of the interaction alone" if result.interaction else "Scores"
     caption = f"{what} against the share of correct detections. {calibration}"

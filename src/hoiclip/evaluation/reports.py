@@ -145,13 +145,14 @@ def result_dict(result: Result) -> dict[str, Any]:
     return data
 
 
-def write_results(path: str | Path, results: Result | Mapping[str, Result]) -> None:
+def write_results(path: str | Path, results: Result | Mapping[str, Result], **more: Any) -> None:
     """Write everything as JSON, all of the file or nothing.
 
     Args:
         path: the file.
         results: one, or several by name: the first one's :func:`result_dict` then stands at the top,
             and every one's, by its name, under ``results``.
+        more: plain values that stand beside them, by name.
 
     Raises:
         HoiError: if the file cannot be written.
@@ -161,7 +162,7 @@ def write_results(path: str | Path, results: Result | Mapping[str, Result]) -> N
         content = {**next(iter(every.values())), "results": every}
     else:
         content = result_dict(results)
-    write_text_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text_atomic(path, json.dumps(content | more, indent=1, ensure_ascii=False) + "\n")
 
 
 def _number(value: float) -> float | None:

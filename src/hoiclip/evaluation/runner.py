@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hoiclip import published
 from hoiclip.backends.base import Backend
 from hoiclip.batching import equal_size_batches
+from hoiclip.data.corruptions import CorruptedSamples, Corruption
 from hoiclip.data.dataset import open_dataset, people_of
 from hoiclip.data.samples import Sample, Samples, annotation_of, check_images
 from hoiclip.detection_files import load_detections
@@ -270,6 +271,7 @@ def evaluate_model(
     training_instances: TrainingCounts = None,
     explain: Callable[[Evaluated], Any] | None = None,
     title: str = "model",
+    corruption: Corruption | None = None,
 ) -> Results:
     """Detect in the evaluation images of an experiment, and evaluate what was found.
 
@@ -284,16 +286,20 @@ def evaluate_model(
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
         explain: as in :func:`evaluate_detections`.
         title: what this evaluation is called there.
+        corruption: done to every image first; only the main protocol is computed then.
 
     Raises:
         HoiError: missing data, an image that cannot be read (after all others were detected, where only
             decoding shows it), or no tokenizer where a vocabulary must be embedded.
     """
-    data, vocabulary = _prepared(experiment, detector, progress=progress)
+    data, vocabulary = _prepared(experiment, detector, progress=progress, corruption=corruption)
     protocol = experiment.evaluation.protocol
     found = keep(vocabulary) if callable(keep) else {} if keep is None else keep
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
-    evaluators = ProtocolEvaluators(data.annotations, vocabulary, protocol, training_instances=counts)
+    main_only = corruption is not None
+    evaluators = ProtocolEvaluators(
+        data.annotations, vocabulary, protocol, main_only=main_only, training_instances=counts
+    )
     for file_name, detections in found.items():
         evaluators.add(file_name, detections)
     unreadable: list[HoiError] = []
@@ -347,8 +353,59 @@ def sweep_top_k(
     return {f"K = {k}": result for k, result in results.items()}
 
 
+@torch.inference_mode()
+def sweep_object_exponents(
+    experiment: Experiment,
+    detector: Detector | DetectsImages,
+    exponents: Sequence[float],
+    *,
+    training_instances: TrainingCounts = None,
+    progress: bool = True,
+) -> Results:
+    """Several exponents of the object score in the fusion of Eq. 21 from one pass of the model.
+
+    Returns:
+        The main protocol's result of each, by ``exponent 2``; that one is what :func:`evaluate_model` gives.
+
+    Raises:
+        HoiError: as :func:`evaluate_model` (the first image that cannot be read), or if nothing is fused.
+    """
+    data, vocabulary = _prepared(experiment, detector, progress=progress)
+    if data.processor is None:
+        raise HoiError("training-free multiplies its scores and fuses none: no exponent to sweep")
+    processor, backend = data.processor, cast(Detector, detector).backend
+    counts = training_instances(vocabulary) if callable(training_instances) else training_instances
+    evaluators = {
+        exponent: ProtocolEvaluators(
+            data.annotations, vocabulary, data.protocol, main_only=True, training_instances=counts
+        )
+        for exponent in exponents
+    }
+    samples = (data.samples[index] for index in range(len(data.samples)))
+    shown = tqdm(samples, desc="evaluation", total=len(data.samples), unit="img", disable=not progress, leave=False)
+    for batch in equal_size_batches(shown, lambda sample: processor.resized_size(sample[0]), data.batch_size):
+        outputs = backend(**processor([image for image, _ in batch]).to(backend.device))
+        sizes = [(image.height, image.width) for image, _ in batch]
+        for exponent, evaluator in evaluators.items():
+            found = processor.post_process(
+                outputs, sizes, zero_shot_top_k=data.zero_shot_top_k, object_exponent=exponent
+            )
+            for (_, annotation), detections in zip(batch, found, strict=True):
+                evaluator.add(annotation.file_name, detections)
+    results = {exponent: evaluator.results() for exponent, evaluator in evaluators.items()}
+    return {
+        f"exponent {exponent:g}" + (f", {name}" if len(of_it) > 1 else ""): result
+        for exponent, of_it in results.items()
+        for name, result in of_it.items()
+    }
+
+
 def _prepared(
-    experiment: Experiment, detector: Detector | DetectsImages, *, progress: bool = True
+    experiment: Experiment,
+    detector: Detector | DetectsImages,
+    *,
+    progress: bool = True,
+    corruption: Corruption | None = None,
 ) -> tuple[EvaluationSet, HoiVocabulary]:
     evaluated = open_evaluation_data(experiment)
     own = detector.vocabulary
@@ -360,7 +417,7 @@ def _prepared(
     samples = evaluated.open_samples()
     check_images(samples, progress=progress)
     data = EvaluationSet(
-        samples,
+        samples if corruption is None else CorruptedSamples(samples, corruption),
         evaluated.annotations,
         getattr(detector, "processor", None),
         protocol=experiment.evaluation.protocol,

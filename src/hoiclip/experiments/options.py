@@ -189,6 +189,8 @@ class TrainOptions:
     """Do not use an accelerator."""
     progress: bool = True
     """Show progress bars."""
+    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
+    """Send what is logged there too, while the run goes on; the package must be installed."""
 
 
 @dataclass

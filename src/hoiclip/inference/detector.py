@@ -163,6 +163,7 @@ class HoiDetector(LoadedDetector):
             calibration=calibration,
         )
         detector.folder = Path(source)
+        detector._calibrate(source)
         return detector
 
     def set_vocabulary(self, vocabulary: HoiVocabulary | str | Path, tokenizer: Any = None) -> HoiDetector:
@@ -184,7 +185,7 @@ class HoiDetector(LoadedDetector):
         batch: Sequence[PreparedImage],
         *,
         top_k: int,
-        threshold: float,
+        threshold: float | None,
         zero_shot_top_k: int | None,
         nms: bool,
     ) -> list[Detections]:
@@ -199,4 +200,4 @@ class HoiDetector(LoadedDetector):
             ) from None
         sizes = [prepared.size for prepared in batch]
         found = self.processor.post_process(outputs, sizes, zero_shot_top_k=zero_shot_top_k, nms=nms)
-        return [one.likely(threshold, top_k) for one in found]
+        return [self._shown(one, threshold)[:top_k].clipped() for one in found]

@@ -3,8 +3,9 @@
     hoiclip export model/ --to openvino --precision bf16 --out model-fast/
 
 The folder holds the graph (``model.xml`` and ``model.bin``, or ``model.onnx`` and its data),
-``processor_config.json`` and ``vocabulary.json`` as every model folder, and ``export.json``, which
-names format, precision, inputs and outputs.  Batch, height and width are free.
+``processor_config.json``, ``vocabulary.json`` and the ``calibration.json`` of a calibrated model as every
+model folder, and ``export.json``, which names format, precision, inputs and outputs.  Batch, height and
+width are free.
 """
 
 from __future__ import annotations
@@ -84,5 +85,7 @@ def export(
             graph = openvino_graph(model, precision, images)
             require("openvino", to).save_model(graph, unfinished / manifest.graph, compress_to_fp16=False)
         processor.save_pretrained(unfinished)
+        if detector.probabilities is not None:
+            detector.probabilities.for_vocabulary(processor.vocabulary).save(unfinished)
         (unfinished / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
     return Path(out)

@@ -60,6 +60,7 @@ class ExportedDetector(LoadedDetector):
         self.runtime = open_graph(folder, self.device.partition(":")[0])
         self._process = os.getpid()
         self._refuse_other_vocabulary()
+        self._calibrate(folder)
 
     def _refuse_other_vocabulary(self) -> None:
         """Raise HoiError if the graph scores other classes than the vocabulary beside it names."""
@@ -104,7 +105,7 @@ class ExportedDetector(LoadedDetector):
         batch: Sequence[PreparedImage],
         *,
         top_k: int,
-        threshold: float,
+        threshold: float | None,
         zero_shot_top_k: int | None,
         nms: bool,
     ) -> list[Detections]:
@@ -120,4 +121,4 @@ class ExportedDetector(LoadedDetector):
             zero_shot_top_k=zero_shot_top_k,
             nms=nms,
         )
-        return [one.likely(threshold, top_k) for one in found]
+        return [self._shown(one, threshold)[:top_k].clipped() for one in found]

@@ -47,7 +47,8 @@ class ImageDetector(ABC):
     Attributes:
         device: where it computes.
         batch_size: how many images of equal input size share a forward pass.
-        default_threshold: least probability of what is shown, where the caller names none.
+        default_threshold: least probability of what is shown, where the caller names none; of a calibrated model
+            that of classes without one of their own.
     """
 
     device: torch.device | str
@@ -77,9 +78,19 @@ class ImageDetector(ABC):
 
     @abstractmethod
     def _detect_batch(
-        self, batch: Sequence[PreparedImage], *, top_k: int, threshold: float, zero_shot_top_k: int | None, nms: bool
+        self,
+        batch: Sequence[PreparedImage],
+        *,
+        top_k: int,
+        threshold: float | None,
+        zero_shot_top_k: int | None,
+        nms: bool,
     ) -> list[Detections]:
         """One forward pass over images whose views have one size."""
+
+    def _shown(self, found: Detections, threshold: float | None) -> Detections:
+        """The triplets that reach a threshold, by default the detector's own."""
+        return found[found.confidence >= (self.default_threshold if threshold is None else threshold)]
 
     @overload  # a path is a sequence of letters too, but never taken for one
     def __call__(  # type: ignore[overload-overlap]
@@ -138,7 +149,7 @@ class ImageDetector(ABC):
         """
         options: dict[str, Any] = {
             "top_k": top_k,
-            "threshold": self.default_threshold if threshold is None else threshold,
+            "threshold": threshold,
             "zero_shot_top_k": zero_shot_top_k,
             "nms": nms,
         }
@@ -188,7 +199,7 @@ class ImageDetector(ABC):
         detect = partial(
             self._detect_batch,
             top_k=top_k,
-            threshold=self.default_threshold if threshold is None else threshold,
+            threshold=threshold,
             zero_shot_top_k=zero_shot_top_k,
             nms=nms,
         )
@@ -238,7 +249,7 @@ class ImageDetector(ABC):
         detect = partial(
             self._detect_batch,
             top_k=top_k,
-            threshold=self.default_threshold if threshold is None else threshold,
+            threshold=threshold,
             zero_shot_top_k=zero_shot_top_k,
             nms=True,
         )

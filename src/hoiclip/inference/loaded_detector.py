@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from PIL import Image
 
+from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.image_preparation import ImagePreparation
 from hoiclip.inference.image_detector import ImageDetector
 from hoiclip.inference.prefetch import PreparedImage, prepare
+from hoiclip.score_calibration import Calibration
 from hoiclip.vocabulary import HoiVocabulary
 
 if TYPE_CHECKING:
@@ -28,10 +31,12 @@ class LoadedDetector(ImageDetector):
     Attributes:
         preparation: sizes, and the vocabulary of the answers.
         folder: what the detector was loaded from, on this machine; None if it was made of parts.
+        probabilities: what ``hoiclip calibrate`` made of the scores; None where it was not called.
     """
 
     preparation: ImagePreparation
     folder: Path | None
+    probabilities: Calibration | None = None
 
     @property
     @abstractmethod
@@ -53,6 +58,22 @@ class LoadedDetector(ImageDetector):
         """
         self.preparation.set_size(shorter)
         return self
+
+    def _calibrate(self, folder: str | Path) -> None:
+        """Show probabilities from now on, if the folder says how.  Raises HoiError if what it says is damaged."""
+        self.probabilities = Calibration.read(folder, HoiVocabulary.from_pretrained(folder))
+        if self.probabilities is not None:
+            self.default_threshold = self.probabilities.threshold
+
+    def _shown(self, found: Detections, threshold: float | None) -> Detections:
+        if self.probabilities is None:
+            return super()._shown(found, threshold)
+        assert found.interaction_scores is not None
+        made = self.probabilities
+        probabilities = made.probabilities(found.interaction_scores)
+        found = replace(found, interaction_scores=probabilities, calibration=(made.temperature, made.bias))
+        least = made.least(found.vocabulary)[found.hoi_ids] if threshold is None else threshold
+        return found[found.confidence >= least]
 
     def _prepare(self, image: Image.Image) -> PreparedImage:
         return PreparedImage(self.preparation.views(image), (image.height, image.width))

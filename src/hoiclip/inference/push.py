@@ -15,6 +15,7 @@ from hoiclip.hub import is_hub_id, push_files
 from hoiclip.inference.model_card import CARD, model_card
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.text_embedder import TextEmbedder
+from hoiclip.score_calibration import CALIBRATION_FILE
 from hoiclip.vocabulary import VOCABULARY_FILE
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def push_detector(
     try:
         with tempfile.TemporaryDirectory(prefix="hoiclip-push-") as scratch:
             files = _graph_files(detector) if detector.model is None else _model_files(detector, Path(scratch))
+            if detector.probabilities is not None:
+                probabilities = detector.probabilities.for_vocabulary(detector.vocabulary)
+                files[CALIBRATION_FILE] = probabilities.save(scratch)
             files[CARD] = Path(scratch) / CARD
             files[CARD].write_text(model_card(detector, repository, revision, license), encoding="utf-8")
             message = commit_message or f"Upload a model with hoiclip {version('hoiclip')}"

@@ -38,7 +38,7 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
     """The arguments of transformers' Trainer.
 
     Raises:
-        HoiError: if the batch cannot be shared among the processes.
+        HoiError: if the batch cannot be shared among the processes, or ``train.report_to`` names what is not installed.
     """
     options, processes = experiment.train, int(os.environ.get("WORLD_SIZE", 1))
     shares = processes * options.accumulate
@@ -52,7 +52,9 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
             f"train.virtual_processes {options.virtual_processes} cannot be shared by {processes} processes: "
             f"make it a multiple of {processes}"
         )
-    board = importlib.util.find_spec("tensorboard") is not None
+    board = options.report_to
+    if board != "none" and importlib.util.find_spec(board) is None:
+        raise HoiError(f"train.report_to {board}: needs the package {board}: pip install {board}")
     workers = experiment.data.workers
     saving: dict[str, Any] = {}
     if options.gradient_checkpointing:  # renamed in newer releases of transformers
@@ -75,7 +77,8 @@ def training_arguments(experiment: Experiment) -> TrainingArguments:
         logging_nan_inf_filter=False,
         eval_strategy="no",  # RunCallback decides
         save_strategy="no",
-        report_to=["tensorboard"] if board else [],
+        report_to=[] if board == "none" else [board],
+        run_name=experiment.name or None,
         disable_tqdm=not options.progress,
         seed=experiment.seed,
         use_cpu=options.cpu,

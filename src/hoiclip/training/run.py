@@ -6,7 +6,7 @@
 
 A run's folder holds ``config.yaml`` (every option in force), ``data.json`` (what it learns from),
 ``verbs.safetensors``, ``log.jsonl``, ``checkpoint-*`` to go on from, ``best/`` and, at the end, the
-trained model itself.
+trained model itself and ``training.png``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from hoiclip.data.samples import check_images
-from hoiclip.data.training_dataset import HoiTrainingDataset, collate
+from hoiclip.data.training_dataset import Augmentation, HoiTrainingDataset, collate
 from hoiclip.data.transforms import FixedResize, TrainingAugmentation
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.runner import EvaluationSet
@@ -35,6 +35,7 @@ from hoiclip.processing import HoiClipProcessor, clip_view, detector_view
 from hoiclip.training.arguments import schedule_of, training_arguments
 from hoiclip.training.feature_cache import CachedFeatures, collate_features
 from hoiclip.training.initial_model import freeze, initial_model, settled_by_start
+from hoiclip.training.progress_figure import draw_training
 from hoiclip.training.run_folder import checkpoints, last_checkpoint
 from hoiclip.training.trainer import HoiTrainer
 
@@ -110,9 +111,12 @@ def run_experiment(experiment: Experiment) -> Path:
         processor,
     )
     trainer.remove_callback(PrinterCallback)
-    if trainer.run(start):
+    finished = trainer.run(start)
+    if finished:
         trainer.save_result()
-    elif arguments.process_index == 0:
+    if arguments.process_index == 0:
+        draw_training(out)  # after the model, which a full disk must not cost
+    if not finished and arguments.process_index == 0:
         print(f"{out}: stopped at step {trainer.state.global_step}; the same command with --train.resume goes on")
     return out
 
@@ -163,29 +167,33 @@ def _record_data(data: RunData, out: Path) -> None:
 
 def training_dataset(experiment: Experiment, data: RunData, clip_size: int, num_queries: int) -> HoiTrainingDataset:
     """The training dataset of an experiment; no image keeps more boxes than the model has queries."""
-    options = experiment.data
-    assert options.shorter is not None
-    assert options.longest is not None
-    augmentation: Any = FixedResize(shorter=options.shorter, longest=options.longest)
-    if options.augment:
-        low, high = options.crop_range
-        augmentation = TrainingAugmentation(
-            flip_probability=options.flip,
-            jitter=options.jitter,
-            scales=tuple(options.scales),
-            longest=options.longest,
-            crop_probability=options.crop,
-            crop_scales=tuple(options.crop_scales),
-            crop_range=(low, high),
-        )
     return HoiTrainingDataset(
         data.train,
         data.vocabulary,
         detector_view=detector_view,
         clip_view=partial(clip_view, size=clip_size),
-        augmentation=augmentation,
+        augmentation=training_augmentation(experiment),
         max_boxes=num_queries,
         seed=experiment.seed,
+    )
+
+
+def training_augmentation(experiment: Experiment) -> Augmentation:
+    """What an experiment does to its training images, or with ``data.augment`` false just their size."""
+    options = experiment.data
+    assert options.shorter is not None
+    assert options.longest is not None
+    if not options.augment:
+        return FixedResize(shorter=options.shorter, longest=options.longest)
+    low, high = options.crop_range
+    return TrainingAugmentation(
+        flip_probability=options.flip,
+        jitter=options.jitter,
+        scales=tuple(options.scales),
+        longest=options.longest,
+        crop_probability=options.crop,
+        crop_scales=tuple(options.crop_scales),
+        crop_range=(low, high),
     )
 
 

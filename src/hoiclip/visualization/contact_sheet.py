@@ -1,4 +1,4 @@
-"""Targets beside predictions for several scenes, on one sheet."""
+"""Several images on one sheet: targets beside predictions, or any drawings with a line below each."""
 
 from __future__ import annotations
 
@@ -58,6 +58,34 @@ def draw_contact_sheet(cells: Sequence[SceneCell], note: str = "") -> Image.Imag
     for row, height in zip(rows, heights, strict=True):
         for i, cell in enumerate(row):
             sheet.paste(cell, (GAP + i * column, y))
+        y += height
+    return sheet
+
+
+def draw_grid(images: Sequence[tuple[Image.Image, str]], columns: int = 4, side: int = 320) -> Image.Image:
+    """Images in rows, each with its text below, none distorted.
+
+    Args:
+        images: at least one, in reading order.
+        columns: images in a row, at most.
+        side: of the square that an image is fitted into, pixels.
+    """
+    columns = min(columns, len(images))
+    scaled = []
+    for image, text in images:
+        scale = side / max(image.size)
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        scaled.append((image.resize(size, Image.Resampling.LANCZOS), text))
+    rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
+    heights = [max(image.height for image, _ in row) + LINE + GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (side + GAP) + GAP, sum(heights) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    y = GAP
+    for row, height in zip(rows, heights, strict=True):
+        for i, (image, text) in enumerate(row):
+            x = GAP + i * (side + GAP)
+            sheet.paste(image, (x, y))
+            draw.text((x + 2, y + image.height + 2), text, fill=(0, 0, 0), font=_font(13))
         y += height
     return sheet
 

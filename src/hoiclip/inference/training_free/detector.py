@@ -160,7 +160,13 @@ class TrainingFreeDetector(ImageDetector):
 
     @torch.inference_mode()
     def _detect_batch(
-        self, batch: Sequence[PreparedImage], *, top_k: int, threshold: float, zero_shot_top_k: int | None, nms: bool
+        self,
+        batch: Sequence[PreparedImage],
+        *,
+        top_k: int,
+        threshold: float | None,
+        zero_shot_top_k: int | None,
+        nms: bool,
     ) -> list[Detections]:
         self._same_process(self._process)
         inputs = [dict(zip(("pixel_values", *prepared.names), prepared.views, strict=True)) for prepared in batch]
@@ -168,7 +174,7 @@ class TrainingFreeDetector(ImageDetector):
         with torch.autocast(self.device.type, dtype=kind, enabled=kind is not None):
             found = self.find(inputs, [prepared.size for prepared in batch])
             results = [self._triplets(prepared, of_it, nms) for prepared, of_it in zip(batch, found, strict=True)]
-        return [triplets[triplets.scores >= threshold][:top_k] for triplets in results]
+        return [self._shown(triplets, threshold)[:top_k] for triplets in results]
 
     def _triplets(self, prepared: PreparedImage, found: FoundObjects, nms: bool) -> Detections:
         """The 100 best triplets of one image."""
