@@ -27,6 +27,7 @@ from hoiclip.backends.base import BACKENDS, PRECISIONS
 from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
 from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph
+from hoiclip.backends.precision import fastest_precision
 from hoiclip.backends.registry import open_backend
 from hoiclip.cli import main
 from hoiclip.errors import HoiError
@@ -163,6 +164,37 @@ def test_an_exported_folder_gives_the_models_answers(to: str, exported: dict[str
     assert {"export.json", "vocabulary.json", "processor_config.json"} <= {f.name for f in exported[to].iterdir()}
     manifest = Manifest.read(exported[to])
     assert (tuple(manifest.inputs), tuple(manifest.outputs)) == (INPUTS, OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "features", "calibrated", "precision"),
+    [
+        ("openvino", ["avx2"], True, "fp32"),
+        ("openvino", ["avx2", "avx_vnni"], True, "int8"),
+        ("openvino", ["avx512_bf16", "avx512_vnni"], False, "bf16"),
+        ("openvino", ["avx512_bf16", "avx512_vnni"], True, "int8"),
+        ("openvino", ["amx_bf16"], True, "bf16"),
+        ("torch", ["avx512_bf16", "avx512_vnni"], True, "bf16"),
+        ("torch", [], False, "fp32"),
+        ("onnx", ["avx512_bf16", "avx512_vnni"], True, "fp32"),
+    ],
+)
+def test_auto_takes_what_the_processor_does_fastest(
+    backend: str, features: list[str], calibrated: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoiclip.backends.precision.processor_features", lambda: features)
+    assert fastest_precision(backend, torch.device("cpu"), calibrated=calibrated) == precision
+
+
+def test_auto_opens_and_exports(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hoiclip.backends.precision.processor_features", lambda: ["avx512_bf16"])
+    assert hoiclip.load(folder, device="cpu", precision="auto").backend.precision == "bf16"
+    arguments = ["export", str(folder), "--to", "openvino", "--precision", "auto", "--out", str(tmp_path / "fast")]
+    assert main(arguments) == 0
+    assert f"{tmp_path / 'fast'}: openvino bf16, " in capsys.readouterr().out
+    assert hoiclip.load(tmp_path / "fast", precision="auto").manifest.precision == "bf16"
 
 
 WITHOUT_TORCH = """

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hoiclip.backends.precision import processor_features
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
 PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime", "numpy", "pillow")
 
 
@@ -131,15 +132,6 @@ def resident_mib() -> float:
     return PeakMemory(torch.device("cpu")).mib()
 
 
-def processor_features() -> str:
-    """What the processor has of what makes low precisions fast: ``avx512f avx512_bf16 avx512_vnni``; "" if unknown."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next(line for line in lines if line.startswith("flags")).split()
-        return " ".join(name for name in FEATURES if name in flags)
-    return ""
-
-
 def machine(device: torch.device) -> dict[str, Any]:
     """The machine the numbers hold for: processor, cores, threads, memory, versions."""
     processor = platform.processor() or platform.machine()
@@ -153,7 +145,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     found: dict[str, Any] = {
         "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "features": processor_features(),
+        "features": " ".join(processor_features()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),

@@ -112,7 +112,7 @@ def backend_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for what computes the forward pass, and where."""
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--backend", metavar="NAME", help="torch (default), compile, onnx or openvino")
-    parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or int8")
+    parser.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16, int8 or auto")
 
 
 def model_argument(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model folder, hub id, or a name that hoiclip models lists")
     hub_arguments(parser)
     parser.add_argument("--to", required=True, metavar="onnx|openvino", help="for which runtime")
-    parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or int8")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16, int8, or auto: "
+                        "what this processor does fastest, int8 only with --calibration")  # fmt: skip
     parser.add_argument("--calibration", metavar="FOLDER", help="images of the kind that will come, for int8")
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument("--interactions", metavar='"ride unicycle, ..."', help="ask for these instead, for good")
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder and say what to do with it."""
+    from hoiclip.backends.manifest import Manifest
     from hoiclip.inference.export import export
     from hoiclip.vocabulary import HoiVocabulary
 
@@ -43,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
         token=args.token,
     )
     size = sum(file.stat().st_size for file in args.out.iterdir()) / 2**20
-    print(f"{args.out}: {args.to} {args.precision}, {size:.0f} MiB; hoiclip detect PHOTO --model {args.out}")
+    precision = Manifest.read(args.out).precision  # what auto has chosen
+    print(f"{args.out}: {args.to} {precision}, {size:.0f} MiB; hoiclip detect PHOTO --model {args.out}")
     return 0

@@ -15,6 +15,7 @@ import torch
 from hoiclip.backends.base import BACKENDS, Backend, check_combination
 from hoiclip.backends.devices import choose_device
 from hoiclip.backends.manifest import is_exported
+from hoiclip.backends.precision import AUTO, fastest_precision
 from hoiclip.backends.registry import open_backend
 from hoiclip.backends.torch_backend import ModelBackend
 from hoiclip.checkpoints.by_name import called, find_folder
@@ -39,7 +40,8 @@ class HoiDetector(LoadedDetector):
             the CPU.
         batch_size: how many images of equal resized size share a forward pass; by default 1 on a
             CPU, where batches bring nothing, and 8 elsewhere.
-        backend, precision: what computes the forward pass, see :mod:`hoiclip.backends.base`.
+        backend, precision: what computes the forward pass, see :mod:`hoiclip.backends.base`; precision "auto" is
+            what :func:`~hoiclip.backends.precision.fastest_precision` chooses.
         calibration: folder of images that int8 is calibrated with.
 
     Attributes:
@@ -72,6 +74,8 @@ class HoiDetector(LoadedDetector):
         self.model: HoiClipModel = model.to(torch.device("cpu") if on_cpu else self.device).eval()  # type: ignore[arg-type]
         self.folder: Path | None = None
         self._calibration, self._process = calibration, os.getpid()
+        if precision == AUTO and backend in BACKENDS:
+            precision = fastest_precision(backend, self.device, calibrated=calibration is not None)
         self.backend = self._open(backend, precision)
 
     @property
@@ -141,7 +145,7 @@ class HoiDetector(LoadedDetector):
             raise HoiError(f"{source}: is exported already, without the model it was made of; hoiclip.load opens it")
         processor = HoiClipProcessor.from_pretrained(source)
         backend, precision = backend or "torch", precision or "fp32"
-        check_combination(backend, precision)  # before minutes of loading
+        check_combination(backend, "fp32" if precision == AUTO else precision)  # before minutes of loading
         model = load_model(source)
         image_size = model.config.clip.vision_config.image_size
         if model.clip is not None and processor.clip_size != image_size:

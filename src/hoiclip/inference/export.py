@@ -14,12 +14,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from hoiclip.backends.base import check_combination
 from hoiclip.backends.inference_graph import InferenceGraph, input_shapes
 from hoiclip.backends.manifest import FORMATS, MANIFEST, Manifest, is_exported
 from hoiclip.backends.onnx import write_onnx
 from hoiclip.backends.openvino import openvino_graph
 from hoiclip.backends.optional_packages import require
+from hoiclip.backends.precision import AUTO, fastest_precision
 from hoiclip.checkpoints.by_name import find_folder
 from hoiclip.errors import HoiError
 from hoiclip.files import atomic_folder
@@ -48,7 +51,8 @@ def export(
         model_folder: model folder or hub id.
         out: folder to write.
         to: ``onnx`` or ``openvino``.
-        precision: ``fp32``, or for openvino also ``bf16`` and ``int8``.
+        precision: ``fp32``, or for openvino also ``bf16`` and ``int8``; or ``auto``, see
+            :func:`~hoiclip.backends.precision.fastest_precision`.
         calibration: folder of images for int8, of the kind that will come; the first 100 are
             read.  Without it scenes of the playground are drawn, which suits its model only.
         vocabulary: ask for these interactions instead; needs CLIP's tokenizer.
@@ -64,6 +68,8 @@ def export(
     """
     if to not in FORMATS:
         raise HoiError(f"--to {to}: unknown; choose one of {', '.join(FORMATS)}")
+    if precision == AUTO:
+        precision = fastest_precision(to, torch.device("cpu"), calibrated=calibration is not None)
     check_combination(to, precision)
     require("onnxscript" if to == "onnx" else "openvino", to)
     folder = find_folder(model_folder, revision, token)

@@ -88,7 +88,7 @@ def load(
         vocabulary: ask for these interactions instead of what was trained.
         device, batch_size, calibration: as for :class:`HoiDetector`.
         backend: "torch", "compile", "onnx" or "openvino"; an exported folder says itself.
-        precision: "fp32", "bf16" or "int8"; an exported folder says itself.
+        precision: "fp32", "bf16", "int8" or "auto", what this processor does fastest; an exported folder says itself.
         revision: branch, tag or commit of a hub id.
         token: that may read a private hub id; by default the one of ``hf auth login`` or ``HF_TOKEN``.
         detector, clip: the parts of ``training-free``, see :meth:`TrainingFreeDetector.from_parts`.
@@ -151,7 +151,7 @@ def _refuse_other_choice(source: str | Path, folder: str, backend: str | None, p
         ("backend", backend, manifest.format),
         ("precision", precision, manifest.precision),
     ):
-        if given not in (None, held):
+        if given not in (None, held) and (option, given) != ("precision", "auto"):
             raise HoiError(
                 f"--{option} {given}: {source} was exported for {manifest.format} {manifest.precision}; "
                 f"leave --{option} out or export again"

@@ -1,0 +1,110 @@
+"""python benchmarks/sizes.py [--model MODEL] [--precision fp32] [--scenes 1000] [--picture docs/sizes.png]
+
+What `--size` saves and what it costs: milliseconds of a forward pass and of the way from file to triplets for several
+shorter sides, by an OpenVINO graph of the published shape that is compiled once; and the mAP of the shipped model in
+the playground, its images resized by the same factors (128 pixels stand for 800).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hoiclip
+from hoiclip.benchmark.measurement import machine
+from hoiclip.benchmark.synthetic import draw_photo, save_seeded_model
+from hoiclip.evaluation import HicoDetEvaluator
+from hoiclip.evaluation.runner import EvaluationSet, detect_samples
+from hoiclip.inference.export import export
+from hoiclip.inference.exported_detector import ExportedDetector
+from hoiclip.playground.dataset import PlaygroundDataset
+
+SIZES = (320, 400, 480, 560, 640, 720, 800)
+FULL = 800
+
+
+def milliseconds(work: Callable[[], Any], repeats: int) -> float:
+    """The median, after one call that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times[1:])
+
+
+def mean_ap(detector: Any, size: int, scenes: int, seed: int) -> float:
+    """mAP in the playground, in percent, its images resized to ``size`` / 800 of what the model was trained with."""
+    processor = detector.processor
+    trained = processor.shortest_edge, processor.longest_edge
+    processor.shortest_edge, processor.longest_edge = (round(edge * size / FULL) for edge in trained)
+    world = PlaygroundDataset(seed, scenes, "test", detector.vocabulary)
+    annotations = [world.annotation(i) for i in range(scenes)]
+    evaluator = HicoDetEvaluator(annotations, detector.vocabulary)
+    data = EvaluationSet(world, annotations, processor, batch_size=32, zero_shot_top_k=processor.zero_shot_top_k)
+    for file_name, found in detect_samples(detector.backend, data, progress=False):
+        evaluator.add(file_name, found)
+    processor.shortest_edge, processor.longest_edge = trained
+    return 100 * float(evaluator.result().full)
+
+
+def draw(rows: list[tuple[int, float, float]], path: Path) -> None:
+    """mAP against time, a point a size."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([row[1] for row in rows], [row[2] for row in rows], marker="o", color="tab:blue")
+    for size, time_of, ap in rows:
+        axes.annotate(f"{size}", (time_of, ap), xytext=(4, -12), textcoords="offset points", fontsize=9)
+    axes.set(xlabel="from file to triplets, ms (published shape)", ylabel="mAP in the playground, %")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model folder, or one that hoiclip export wrote (default: seeded weights)")
+    parser.add_argument("--precision", default="fp32", help="fp32 or bf16, where the model is not exported yet")
+    parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=4711)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    hoiclip.keep_freed_memory()  # as hoiclip detect does
+    world = hoiclip.load(None, device="cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(args.model or Path(scratch, "model"))
+        if args.model is None:
+            save_seeded_model(folder, args.seed)
+        if not (folder / "export.json").is_file():
+            folder = export(folder, Path(scratch, "exported"), precision=args.precision)
+        detector = ExportedDetector(folder)
+        photo = Path(scratch, "photo.jpg")
+        draw_photo((2 * FULL, 2 * FULL * 4 // 3), args.seed).save(photo, quality=90)
+        about = machine(world.device)
+        print(f"{about['processor']} ({about['features']}), {about['threads']} threads, "
+              f"{detector.manifest.precision}, {args.scenes} scenes of seed {args.seed}")  # fmt: skip
+        print("| --size | model ms | from file ms | mAP in the playground |\n|---:|---:|---:|---:|")
+        rows = []
+        for size in SIZES:
+            detector.set_size(size)
+            views = detector.preparation.views(draw_photo((size, size * 4 // 3), args.seed))
+            inputs = {"pixel_values": views[0][None], "clip_pixel_values": views[1][None]}
+            alone = milliseconds(lambda inputs=inputs: detector.runtime.compute(inputs), args.repeats)
+            whole = milliseconds(lambda: detector(photo), args.repeats)
+            ap = mean_ap(world, size, args.scenes, args.seed)
+            rows.append((size, whole, ap))
+            print(f"| {size} | {alone:.0f} | {whole:.0f} | {ap:.1f} |", flush=True)
+    if args.picture:
+        draw(rows, args.picture)
+
+
+if __name__ == "__main__":
+    main()
