@@ -46,12 +46,12 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-TABLES := exported sizes int8 folder bfloat16
-OTHER_TABLES := training training_step startup evaluation video training_free
+TABLES := $(addprefix benchmarks/,exported.py sizes.py int8.py folder.py bfloat16.py)
+OTHER_TABLES := $(filter-out $(TABLES) benchmarks/near_copies.py,$(wildcard benchmarks/*.py))
 bench: $(DEV)
 	$(BIN)/hoiclip bench $(addprefix --model ,$(MODEL)) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
-	for table in $(TABLES); do $(BIN)/python benchmarks/$$table.py $(if $(MODEL),--model $(MODEL)) || exit 1; done
-	for table in $(OTHER_TABLES); do $(BIN)/python benchmarks/$$table.py || exit 1; done
+	for table in $(TABLES); do $(BIN)/python $$table $(if $(MODEL),--model $(MODEL)) || exit 1; done
+	for table in $(OTHER_TABLES); do $(BIN)/python $$table || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -2,8 +2,9 @@
 
 Exports a model for OpenVINO and prints, for each precision, what `hoiclip detect PHOTO --model EXPORTED` takes from the
 start of its process to its end, triplets printed, and the most memory it holds; and in a process that is warm, a
-forward pass beside the way from file to triplets.  No torch is loaded where these are measured.  Photographs are
-drawn, twice as large as the detector's view; int8 is calibrated with others.
+forward pass beside the way from file to triplets.  Then, how many images a second one core computes, all cores with one
+image at a time, and all with one process a core, which is what `hoiclip detect --ray` does.  No torch is loaded where
+these are measured.  Photographs are drawn, twice as large as the detector's view; int8 is calibrated with others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 DRAW = """
 import sys
@@ -47,6 +49,21 @@ assert "torch" not in sys.modules
 print(json.dumps({name: statistics.median(found[1:]) for name, found in times.items()}))
 """
 
+RATE = """
+import sys, time
+import hoiclip
+hoiclip.keep_freed_memory()
+detector, file, seconds = hoiclip.load(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+detector(file)
+print("ready", flush=True)
+sys.stdin.readline()  # all begin together
+begun, images = time.perf_counter(), 0
+while time.perf_counter() < begun + seconds:
+    detector(file)
+    images += 1
+print(images / (time.perf_counter() - begun))
+"""
+
 
 def measured(command: list[str]) -> tuple[float, float]:
     """Seconds and peak MiB of a process."""
@@ -64,8 +81,22 @@ def python(*words: object) -> str:
     return done.stdout
 
 
+def rate(model: Path, photo: Path, processes: int, threads: int, seconds: float) -> float:
+    """Images a second of so many processes at once, from file to triplets."""
+    command = [sys.executable, "-c", RATE, str(model), str(photo), str(seconds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    running = [subprocess.Popen(command, **pipes) for _ in range(processes)]
+    for process in running:
+        process.stdout.readline()  # type: ignore[union-attr]
+    for process in running:
+        process.stdin.write("\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    return sum(float(process.communicate()[0]) for process in running)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder (default: full-size, seeded weights)")
     parser.add_argument("--precisions", default="fp32,bf16,int8")
@@ -73,6 +104,7 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=30)
     parser.add_argument("--starts", type=int, default=5, help="processes, of which the quickest is shown")
     parser.add_argument("--repeats", type=int, default=15, help="of the warm timings, in turn")
+    parser.add_argument("--seconds", type=float, default=15, help="that each rate is measured for")
     parser.add_argument("--keep", help="folder for the exported models, taken from there if they are there")
     args = parser.parse_args()
     height, width = args.size.split("x")
@@ -100,6 +132,13 @@ def main() -> None:
             seconds, peak = min(s for s, _ in starts), max(m for _, m in starts)
             cells = [f"{size:.0f}", f"{seconds:.1f}", f"{peak:.0f}", f"{warm['model']:.0f}", f"{warm['whole']:.0f}"]
             print("|", " | ".join([precision, *cells, f"{warm['whole'] / warm['model']:.2f}"]), "|", flush=True)
+        cores = os.cpu_count() or 1
+        print(f"\n| images/s | one core | {cores} cores, an image at a time | {cores} processes of one core |")
+        print("|---|---:|---:|---:|")
+        for precision in args.precisions.split(","):
+            ways = [(1, 1), (1, cores), (cores, 1)]
+            rates = [rate(folder / precision, photo, *way, args.seconds) for way in ways]
+            print("|", " | ".join([precision, *(f"{one:.2f}" for one in rates)]), "|", flush=True)
 
 
 if __name__ == "__main__":

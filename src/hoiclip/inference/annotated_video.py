@@ -1,6 +1,6 @@
 """From the frames of a video to steady triplets and drawn frames, in constant memory.
 
-    decoding (thread) -> views (threads) -> model -> tracks, steadied -> drawing and encoding (thread)
+    decoding (thread) -> views (threads) -> model -> tracks, steadied, drawn and encoded (thread)
 
 Between any two of them wait a few frames at most.
 """
@@ -8,7 +8,7 @@ Between any two of them wait a few frames at most.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -47,7 +47,7 @@ def detect_video(
         detector: any.
         reader: open; what is wrong with its video is in ``reader.problem`` afterwards.
         drawing: MP4 file to write, whole or not at all; None for none.
-        on_frame: called for each frame in order, with what is shown.
+        on_frame: called for each frame in order, with what is shown, in another thread.
         record: keeps what the model said, and has what it said in an earlier run.
         top_k: the most triplets of a frame.
         threshold: smoothed probability from which an interaction is shown; by default the detector's own.
@@ -62,24 +62,22 @@ def detect_video(
         HoiError: if the drawing or the record cannot be written.  An interrupted live source ends there.
     """
     threshold = detector.default_threshold if threshold is None else threshold
-    steadier = Steadier(threshold)
-
     frames = 0
     with ExitStack() as stack:
-        behind = None
+        writer = None
         if drawing is not None:
             writer = stack.enter_context(_Drawing(Path(drawing), reader, tell, max_labels, line_width))
-            behind = stack.enter_context(Behind())
+        following = _Following(threshold, top_k, writer, on_frame)
+        behind = stack.enter_context(Behind())
         coming = stack.enter_context(closing(_candidates(detector, reader, record, zero_shot_top_k)))
         try:
-            for frame, steady in _steadied(coming, steadier, top_k):
-                if behind is not None:
-                    behind.do(writer.add, frame, steady)
-                on_frame(frame, steady)
+            for frame, found in coming:
+                behind.do(following.add, frame, found)
                 frames += 1
         except KeyboardInterrupt:  # that is how a camera is switched off
             if not reader.live:
                 raise
+        behind.do(following.finish)
         if reader.problem is not None and not frames:
             raise reader.problem
     if record is not None and reader.problem is None:
@@ -103,18 +101,29 @@ def _candidates(
             yield frame, found
 
 
-def _steadied(
-    coming: Iterator[tuple[VideoFrame, Detections]], steadier: Steadier, top_k: int
-) -> Iterator[tuple[VideoFrame, SteadyDetections]]:
-    waiting: deque[VideoFrame] = deque()
+class _Following:
+    """Steadies each frame's triplets, and hands on the frames that can be answered."""
 
-    def noted() -> Iterator[Detections]:
-        for frame, found in coming:
-            waiting.append(frame)
-            yield found
+    def __init__(self, threshold: float, top_k: int, writer: _Drawing | None, on_frame: OnFrame) -> None:
+        self._steadier, self._waiting = Steadier(threshold), deque[VideoFrame]()
+        self._top_k, self._writer, self._on_frame = top_k, writer, on_frame
 
-    for steady in steadier.all_of(noted()):
-        yield waiting.popleft(), steady.shown(top_k)
+    def add(self, frame: VideoFrame, found: Detections) -> None:
+        """Go on by one frame."""
+        self._waiting.append(frame)
+        if (steady := self._steadier.update(found)) is not None:
+            self._show(steady)
+
+    def finish(self) -> None:
+        """Answer the last frames."""
+        for steady in self._steadier.finish():
+            self._show(steady)
+
+    def _show(self, steady: SteadyDetections) -> None:
+        frame, shown = self._waiting.popleft(), steady.shown(self._top_k)
+        if self._writer is not None:
+            self._writer.add(frame, shown)
+        self._on_frame(frame, shown)
 
 
 class _Drawing:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hoiclip.backends.base import check_combination
 from hoiclip.backends.inference_graph import InferenceGraph, input_shapes
@@ -80,18 +81,25 @@ def export(
         detector.set_vocabulary(vocabulary)
     if size is not None:
         detector.set_size(size)
+    images = calibration_inputs(detector.processor, calibration) if precision == "int8" else None
+    with atomic_folder(out) as unfinished:
+        _write(detector, unfinished, to, precision, images)
+    return Path(out)
+
+
+def _write(
+    detector: HoiDetector, folder: Path, to: str, precision: str, images: list[dict[str, Tensor]] | None
+) -> None:
+    """Write all that an exported folder holds; ``images`` are those that int8 is calibrated with."""
     model, processor = detector.model, detector.processor
-    images = calibration_inputs(processor, calibration) if precision == "int8" else None
     outputs = list(InferenceGraph.names(model)[1])
     manifest = Manifest(to, precision, GRAPHS[to], input_shapes(model), outputs, len(images) if images else None)
-    with atomic_folder(out) as unfinished:
-        if to == "onnx":
-            write_onnx(model, unfinished / manifest.graph)
-        else:
-            graph = openvino_graph(model, precision, images)
-            require("openvino", to).save_model(graph, unfinished / manifest.graph, compress_to_fp16=False)
-        processor.save_pretrained(unfinished)
-        if detector.probabilities is not None:
-            detector.probabilities.for_vocabulary(processor.vocabulary).save(unfinished)
-        (unfinished / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-    return Path(out)
+    if to == "onnx":
+        write_onnx(model, folder / manifest.graph)
+    else:
+        graph = openvino_graph(model, precision, images)
+        require("openvino", to).save_model(graph, folder / manifest.graph, compress_to_fp16=False)
+    processor.save_pretrained(folder)
+    if detector.probabilities is not None:
+        detector.probabilities.for_vocabulary(processor.vocabulary).save(folder)
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
