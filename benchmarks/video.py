@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -193,12 +193,19 @@ HEAD = (
 )
 
 
+def forward_pass(detector: Any, image: Image.Image) -> Callable[[], Any]:
+    """The model alone on one image."""
+    views = detector.preparation.views(image)
+    if isinstance(detector, hoiclip.ExportedDetector):
+        inputs = {"pixel_values": np.asarray(views[0])[None], "clip_pixel_values": np.asarray(views[1])[None]}
+        return lambda: detector.runtime.compute(inputs)
+    tensors = detector.processor.together([(views[0], views[1])]).to(detector.device)
+    return torch.inference_mode()(lambda: detector.backend(**tensors))
+
+
 def model_seconds(detector: Any, image: Image.Image, frames: int) -> float:
     """What so many forward passes alone take."""
-    views = detector.processor.views(image)
-    inputs = detector.processor.together([(views[0], views[1])]).to(detector.device)
-    with torch.inference_mode():
-        times = seconds_of(lambda: detector.backend(**inputs), min(30, frames // 2), detector.device)[3:]
+    times = seconds_of(forward_pass(detector, image), min(30, frames // 2), torch.device(detector.device))[3:]
     return frames * float(np.median(times))
 
 
@@ -210,21 +217,22 @@ def throughput(detector: Any, seed: int, frames: int, size: int = SIZE) -> list[
             for t in range(frames):
                 writer.add(film[t % 100][0], t / RATE)
         alone = [model_seconds(detector, film[0][0], frames)]
-        backend, working = detector.backend, 0.0
+        owner, name = (detector.runtime, "compute") if hasattr(detector, "runtime") else (detector, "backend")
+        compute, working = getattr(owner, name), 0.0
 
-        def timed(**inputs: Any) -> Any:
+        def timed(*args: Any, **inputs: Any) -> Any:
             nonlocal working
             begun = time.perf_counter()
-            outputs = backend(**inputs)
+            outputs = compute(*args, **inputs)
             working += time.perf_counter() - begun
             return outputs
 
-        detector.backend = timed
+        setattr(owner, name, timed)
         start = time.perf_counter()
         with VideoReader(path) as reader:
             detect_video(detector, reader, drawing=Path(scratch, "drawn.mp4"))
         whole = time.perf_counter() - start
-        detector.backend = backend
+        setattr(owner, name, compute)
         alone.append(model_seconds(detector, film[0][0], frames))
     model = sum(alone) / 2
     return [
@@ -260,16 +268,20 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--seed", type=int, default=9000, help="thresholds were chosen on films of seed 500")
     parser.add_argument("--model", help="by default the shipped one")
-    parser.add_argument("--full-size", type=int, metavar="N", help="only the rates, N frames of 640 pixels, of the "
-                        "published shape with seeded weights")  # fmt: skip
+    parser.add_argument("--full-size", type=int, metavar="N", help="only the rates, N frames of 640 pixels, of "
+                        "--model, or of the published shape with seeded weights")  # fmt: skip
+    parser.add_argument("--size", type=int, help="with --full-size, as of hoiclip detect")
     parser.add_argument("--strip", type=Path, help="write a picture of four frames of a film")
     parser.add_argument("--strip-film", type=int, default=0)
     args = parser.parse_args()
     hoiclip.keep_freed_memory()  # as hoiclip detect does
     if args.full_size:
         with tempfile.TemporaryDirectory() as scratch:
-            save_seeded_model(Path(scratch), 0)
-            detector = hoiclip.load(Path(scratch), device="cpu", batch_size=1)
+            if args.model is None:
+                save_seeded_model(Path(scratch), 0)
+            detector = hoiclip.load(args.model or Path(scratch), device="cpu", batch_size=1)
+        if args.size:
+            detector.set_size(args.size)
         for line in throughput(detector, args.seed, args.full_size, 640):
             print(line, flush=True)
         return
@@ -277,7 +289,7 @@ def main() -> None:
     if args.strip:
         save_strip(detector, args.seed, args.strip_film, args.strip)
         return
-    about = machine(detector.device)
+    about = machine(torch.device(detector.device))
     print(f"{about['processor']}, {about['threads']} threads, {args.films} films of seed {args.seed}")
     for line in throughput(detector, args.seed, 1000):
         print(line, flush=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +51,13 @@ def draw_pairs(
         line_width: of boxes in pixels of the drawing; by default what suits its size.
     """
     factor = enlargement(image.size)
-    canvas = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    canvas = image.convert("RGB")  # a copy
+    if factor > 1:
+        canvas = canvas.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     unit = max(1, round(min(canvas.size) / 260))
     line = line_width or 2 * unit
-    font = ImageFont.load_default(size=max(10, round(min(canvas.size) / 36)))
+    font_size = max(10, round(min(canvas.size) / 36))
     colours = colours or pair_colours(len(pairs))
     for pair, colour in zip(pairs, colours, strict=True):
         human = _inside(pair.human, image.size, factor)
@@ -70,12 +74,14 @@ def draw_pairs(
     taken: list[Box] = []
     for pair, colour in zip(pairs, colours, strict=True):
         if pair.labels:
-            _label(draw, "\n".join(pair.labels), _inside(pair.human, image.size, factor), colour, font, unit, taken)
+            _label(
+                canvas, "\n".join(pair.labels), _inside(pair.human, image.size, factor), colour, font_size, unit, taken
+            )
     named: set[tuple[Box, str]] = set()
     for pair, colour in zip(pairs, colours, strict=True):
         if pair.object is not None and pair.name and (pair.object, pair.name) not in named:
             named.add((pair.object, pair.name))
-            _label(draw, pair.name, _inside(pair.object, image.size, factor), colour, font, unit, taken)
+            _label(canvas, pair.name, _inside(pair.object, image.size, factor), colour, font_size, unit, taken)
     return canvas
 
 
@@ -85,29 +91,34 @@ def enlargement(size: tuple[int, int]) -> int:
 
 
 def _label(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    human: Box,
-    colour: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    unit: int,
-    taken: list[Box],
+    canvas: Image.Image, text: str, human: Box, colour: Colour, font_size: int, unit: int, taken: list[Box]
 ) -> None:
     """Above the person's box, inside where there is no room above, beside nobody else's label."""
-    left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=unit)
-    width, height = right - left + 4 * unit, bottom - top + 4 * unit
-    room = draw.im.size
+    label = _label_image(text, colour, font_size, unit)
+    width, height = label.size
+    room = canvas.size
     x = max(0.0, min(human[0], room[0] - width))
     wanted = human[1] - height if human[1] >= height else human[1]
     wanted = max(0.0, min(wanted, room[1] - height))
     beside = [t for t in taken if x < t[2] and t[0] < x + width]
     y = _free_height(wanted, height, beside, room[1])
     taken.append((x, y, x + width, y + height))
+    canvas.paste(label, (round(x), round(y)))
+
+
+@lru_cache(maxsize=512)  # the labels of a film are the same from frame to frame, and text is slow to draw
+def _label_image(text: str, colour: Colour, font_size: int, unit: int) -> Image.Image:
+    """Text on the colour of its pair."""
+    font = ImageFont.load_default(size=font_size)
+    left, top, right, bottom = _MEASURING.multiline_textbbox((0, 0), text, font=font, spacing=unit)
+    label = Image.new("RGB", (math.ceil(right - left) + 4 * unit, math.ceil(bottom - top) + 4 * unit), colour)
     dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
-    draw.rectangle(taken[-1], fill=colour)
-    draw.multiline_text(
-        (x + 2 * unit - left, y + 2 * unit - top), text, font=font, fill="white" if dark else "black", spacing=unit
-    )
+    fill = "white" if dark else "black"
+    ImageDraw.Draw(label).multiline_text((2 * unit - left, 2 * unit - top), text, font=font, fill=fill, spacing=unit)
+    return label
+
+
+_MEASURING = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
 
 def _free_height(wanted: float, height: float, taken: Sequence[Box], limit: int) -> float:
