@@ -23,7 +23,10 @@ def interaction(verb: str, thing: str) -> int:
 
 RIDE, HOLD, EAT = interaction("ride", "bicycle"), interaction("hold", "cup"), interaction("eat", "pizza")
 TRIPLETS = {
-    NAMES[0]: [([10.5, 20, 110, 210], [50, 60, 170, 290], RIDE, 0.9), ([10.5, 20, 110, 210], [5, 6, 70, 90], HOLD, 0.5)],
+    NAMES[0]: [
+        ([10.5, 20, 110, 210], [50, 60, 170, 290], RIDE, 0.9),
+        ([10.5, 20, 110, 210], [5, 6, 70, 90], HOLD, 0.5),
+    ],
     NAMES[1]: [([100, 20, 310, 410], [150, 160, 470, 290], EAT, 0.8)],
 }
 

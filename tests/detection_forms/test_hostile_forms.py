@@ -22,6 +22,7 @@ from scipy.io import savemat
 from hoiclip import cli
 from hoiclip.cli import main
 from hoiclip.data import save_hoia
+from hoiclip.detection_forms import pickled
 from hoiclip.evaluation import load_detections
 from hoiclip.evaluation.written_forms import write_detections
 from hoiclip.vocabulary import HoiVocabulary
@@ -66,9 +67,13 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., st
     return run
 
 
+@pytest.mark.parametrize("large", [pickled.LARGE, 0])
 @pytest.mark.parametrize("kind", [Runs, RunsASystem])
 @pytest.mark.parametrize("inside", ["alone", "a list", "a record", "an image", "torch", "old torch", "npz"])
-def test_nothing_in_a_file_is_ever_run(tmp_path: Path, told: Callable[..., str], kind: Any, inside: str) -> None:
+def test_nothing_in_a_file_is_ever_run(
+    tmp_path: Path, told: Callable[..., str], monkeypatch: pytest.MonkeyPatch, kind: Any, inside: str, large: int
+) -> None:
+    monkeypatch.setattr(pickled, "LARGE", large)
     proof, path = tmp_path / "was_run", tmp_path / "file"
     code = kind(proof)
     if inside in ("torch", "old torch"):
@@ -242,6 +247,24 @@ def test_wrong_vcoco_pickles_are_told(tmp_path: Path, told: Callable[..., str]) 
                  str(tmp_path / "test_vcoco.json")]) == 0  # fmt: skip
 
 
+@pytest.mark.parametrize("large", [pickled.LARGE, 0])
+def test_pickles_that_repeat_themselves_end(
+    tmp_path: Path, told: Callable[..., str], monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(pickled, "LARGE", large)
+    row: Any = [1]
+    for _ in range(18):  # 20 to the power of 18 numbers, if each were looked at
+        row = [row] * 20
+    endless: list[Any] = []
+    endless.append({"pairing": endless})
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    for content in (row, (row, row), endless, deep, {(1, 2): dump(NAMES[0])}):
+        (tmp_path / "theirs").write_bytes(pickle.dumps(content))
+        told(tmp_path / "theirs")
+
+
 @pytest.mark.parametrize("form", ["qpic", "coco", "npz", "torch", "pickle"])
 def test_a_file_cut_off_anywhere_is_told(tmp_path: Path, told: Callable[..., str], form: str) -> None:
     path = tmp_path / "theirs"
@@ -263,11 +286,11 @@ def test_a_file_cut_off_anywhere_is_told(tmp_path: Path, told: Callable[..., str
 def test_an_archive_that_grows_without_end_is_refused(tmp_path: Path, told: Callable[..., str]) -> None:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (1 << 27,)})
-    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("boxes.npy", "w") as file:
-            file.write(head.getvalue())
-            for _ in range(300):
-                file.write(bytes(1 << 20))
+    bomb = zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED)
+    with bomb as archive, archive.open("boxes.npy", "w") as file:
+        file.write(head.getvalue())
+        for _ in range(300):
+            file.write(bytes(1 << 20))
     assert "unpacks to more than" in told(tmp_path / "bomb")
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hoiclip import Detections, HoiVocabulary
 from hoiclip.cli import main
 from hoiclip.data import AnnotatedImage, save_hoia
+from hoiclip.detection_forms import pickled
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import evaluate_vcoco, load_detections
 from hoiclip.evaluation.written_forms import WRITTEN, write_detections
@@ -70,14 +71,19 @@ def test_the_command_converts_from_any_form_to_any(tmp_path: Path, capsys: pytes
     write_detections(detections(), "jsonl", tmp_path / "jsonl")
     before = "jsonl"
     for form in ("parquet", "qpic", "coco", "hico-mat", "jsonl"):
-        command = ["data", "convert-detections", str(tmp_path / before), "--to", form, "--out", str(tmp_path / f"to-{form}")]
+        command = ["data", "convert-detections", str(tmp_path / before), "--to", form]
+        command += ["--out", str(tmp_path / f"to-{form}")]
         assert main([*command, "--annotations", str(tmp_path / "test_hico.json")]) == 0
         assert "3 detections in 2 images" in capsys.readouterr().out
         before = f"to-{form}"
     same(load_detections(tmp_path / "to-jsonl", HICO, NAMES), detections(), 1e-9)
 
 
-def test_a_vcoco_pickle_evaluates_as_its_triplets_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("large", [pickled.LARGE, 0])
+def test_a_vcoco_pickle_evaluates_as_its_triplets_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(pickled, "LARGE", large)
     words = HoiVocabulary.from_name("vcoco")
     names = ["COCO_val2014_000000000007.jpg", "COCO_val2014_000000000008.jpg"]
     found = dict(zip(names, random_detections(3, words).values(), strict=True))

@@ -98,7 +98,7 @@ def _probabilities(relations: list[dict[str, Any]]) -> np.ndarray | None:
 def _by_id(entries: list[dict[str, Any]], what: str, path: Any) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for i, entry in enumerate(entries):
-        number = entry.get("id")
+        number: Any = entry.get("id")
         if not is_int(number) or number in found:
             raise HoiError(f"{path}: {what} at {i} has the id {str(number)[:60]!r}, which is no number or another's")
         found[number] = entry
@@ -152,7 +152,7 @@ def _interaction(
     if relation.get("object_id") is None:
         kind = vocabulary.objects.index(NOTHING) if NOTHING in vocabulary.objects else None
     else:
-        number = boxes[relation["object_id"]].get("category_id")
+        number: Any = boxes[relation["object_id"]].get("category_id")
         if not is_int(number) or number not in kinds:
             raise HoiError(f"relation {i}: category_id {str(number)[:60]!r} is no category of the file")
         kind = kinds[number]
@@ -168,7 +168,9 @@ def coco_results(detections: Mapping[str, Detections], vocabulary: HoiVocabulary
     nothing = vocabulary.objects.index(NOTHING) if NOTHING in vocabulary.objects else None
     person = vocabulary.person_id if vocabulary.person_id is not None else 0
     named = zip(numbers, vocabulary.objects, strict=False)
-    document: dict[str, list[dict[str, Any]]] = {key: [] for key in ("images", "categories", "annotations", "relations")}
+    document: dict[str, list[dict[str, Any]]] = {
+        key: [] for key in ("images", "categories", "annotations", "relations")
+    }
     document["categories"] = [{"id": number, "name": name} for number, name in named]
     for image_id, (name, found) in enumerate(detections.items(), 1):
         height_width = zip(("height", "width"), found.image_size or (), strict=False)

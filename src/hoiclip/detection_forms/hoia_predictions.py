@@ -233,7 +233,12 @@ def hoia_prediction(file_name: str, found: Detections) -> dict[str, Any]:
         return known[key]
 
     triplets = []
-    columns = found.human_boxes.tolist(), found.object_boxes.tolist(), found.object_ids.tolist(), found.verb_ids.tolist()
+    columns = (
+        found.human_boxes.tolist(),
+        found.object_boxes.tolist(),
+        found.object_ids.tolist(),
+        found.verb_ids.tolist(),
+    )
     for human, thing, kind, verb, hoi, score in zip(
         *columns, found.hoi_ids.tolist(), found.scores.tolist(), strict=True
     ):

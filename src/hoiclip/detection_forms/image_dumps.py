@@ -133,9 +133,9 @@ def _raw(name: str, entry: Any, sizes: Sizes | None) -> RawImage:
     count = len(scores)
     pairing = pairing.reshape(2, 0) if not count and not pairing.size else pairing
     if pairing.shape != (2, count) or labels.shape != (count,):
+        shapes = [" x ".join(map(str, array.shape)) for array in (pairing, labels)]
         raise HoiError(
-            f"{count} scores need a pairing of 2 x {count} and {count} labels, not {' x '.join(map(str, pairing.shape))} "
-            f"and {' x '.join(map(str, labels.shape))}"
+            f"{count} scores need a pairing of 2 x {count} and {count} labels, not {shapes[0]} and {shapes[1]}"
         )
     if count and not 0 <= pairing.min() <= pairing.max() < len(boxes):
         raise HoiError(f"'pairing' holds {int(pairing.max())}, which is none of the {len(boxes)} boxes")
@@ -174,7 +174,7 @@ def whole_array(values: Any, what: str) -> np.ndarray:
     """int64 of any shape.  Raises HoiError where they are no whole numbers."""
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "iuf" or array.dtype.kind == "f" and (array != np.round(array)).any():
+        if array.dtype.kind not in "iuf" or (array.dtype.kind == "f" and (array != np.round(array)).any()):
             raise HoiError(f"{what!r} must be whole numbers")
         if array.size and (not np.isfinite(array).all() or np.abs(array.astype(np.float64)).max() > 1 << 31):
             raise HoiError(f"{what!r} holds numbers that no class has")

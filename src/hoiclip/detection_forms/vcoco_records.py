@@ -1,6 +1,6 @@
 """The pickle that the official V-COCO program reads: a list with one record for each detected person.
 
-    {"image_id": 42, "person_box": [x1, y1, x2, y2], "hold_agent": 0.9, "hold_obj": [x1, y1, x2, y2, 0.8], ...}
+{"image_id": 42, "person_box": [x1, y1, x2, y2], "hold_agent": 0.9, "hold_obj": [x1, y1, x2, y2, 0.8], ...}
 """
 
 from __future__ import annotations
