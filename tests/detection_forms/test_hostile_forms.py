@@ -7,8 +7,10 @@ import io
 import json
 import os
 import pickle
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,9 @@ def test_wrong_folders_of_mat_files_are_told(tmp_path: Path, told: Callable[...,
     ):
         savemat(first, content)
         assert words in told(folder)
+    variable = zlib.compress(bytes(300 << 20))
+    first.write_bytes(whole[:128] + struct.pack("<II", 15, len(variable)) + variable)
+    assert "unpacks to more than" in told(folder)
     first.unlink()
     assert "detections_02.mat is missing" in told(folder)
 

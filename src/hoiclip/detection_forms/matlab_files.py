@@ -8,10 +8,11 @@ boxes before it compares them with the annotation, and so does the reader.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,10 +20,13 @@ from hoiclip.detection_files import checked
 from hoiclip.detection_forms.hoia_predictions import Reading
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError, first_line
+from hoiclip.files import MOST_TEXT, SMALL_TEXT
 from hoiclip.vocabulary import HoiVocabulary
 
 MATLAB_5, MATLAB_7_3 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
 COLUMNS = 9
+COMPRESSED = 15  # how the format calls a packed variable
+CHUNK = 1 << 20
 
 
 def is_matlab(head: bytes) -> bool:
@@ -101,7 +105,10 @@ def _cells(file: Path) -> np.ndarray:
         if opened.read(len(MATLAB_7_3)) == MATLAB_7_3:
             raise HoiError(f"{file}: is of Matlab 7.3 (HDF5), which is not read; save it with -v7")
     try:
+        _refuse_bomb(file)
         content = loadmat(file, variable_names=["all_boxes"])
+    except HoiError:
+        raise
     except Exception as error:  # scipy raises whatever the damage leads to
         raise HoiError(
             f"{file}: is damaged, cut off or no Matlab 5 file ({first_line(error, 100)}); make or copy it again"
@@ -112,6 +119,22 @@ def _cells(file: Path) -> np.ndarray:
     if not isinstance(cells, np.ndarray) or cells.ndim != 2 or (cells.size and cells.dtype != object):
         raise HoiError(f"{file}: all_boxes is no cell array of interactions x images")
     return cells
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Raise HoiError where packed variables would fill the memory, which scipy does not look at."""
+    content = file.read_bytes()
+    order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
+    left, position = max(SMALL_TEXT, MOST_TEXT * len(content)), 128
+    while position < len(content):
+        kind, length = (int.from_bytes(content[position + i : position + i + 4], order) for i in (0, 4))
+        packed, unpacker = content[position + 8 : position + 8 + length], zlib.decompressobj()
+        while kind == COMPRESSED and packed and left >= 0:
+            left -= len(unpacker.decompress(packed, CHUNK))
+            packed = unpacker.unconsumed_tail
+        position += 8 + length
+    if left < 0:
+        raise HoiError(f"{file}: unpacks to more than {MOST_TEXT} times its size; save it without compression")
 
 
 def _rows(cell: Any, file: Path, k: int, i: int) -> np.ndarray:

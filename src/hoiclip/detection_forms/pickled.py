@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _compat_pickle
 import gc
-import io
 import os
 import pickle
 import re
@@ -54,8 +53,8 @@ def read_plain(path: str | Path) -> Any:
             return _read_numpy(path)
         if head == ZIP or _is_old_torch(path):
             return _plain(read_file(path))
-        content = path.read_bytes()
-        return _plain(read_pickle(content) if len(content) < LARGE else _read_large(content))
+        large = path.stat().st_size >= LARGE
+        return _plain(_read_large(path) if large else read_pickle(path.read_bytes()))
     except CodeRefusedError as refused:
         raise HoiError(
             f"{path}: refused, since it wants to run code ({str(refused)[:100]!r}); only data is read"
@@ -100,11 +99,12 @@ def _number_or_array(value: np.ndarray) -> Any:
 # --- large pickles ---------------------------------------------------------------------------------
 
 
-def _read_large(content: bytes) -> Any:
+def _read_large(path: Path) -> Any:
     collected = gc.isenabled()
     gc.disable()  # it would look through millions of records again and again, none of which can go
     try:
-        return _NamesOnly(io.BytesIO(content)).load()
+        with path.open("rb") as file:
+            return _NamesOnly(file).load()
     finally:
         if collected:
             gc.enable()
