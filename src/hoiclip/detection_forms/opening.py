@@ -114,7 +114,7 @@ def open_detections(
             return detection_files.load_detections(path, vocabulary, names, sizes=sizes)
         found, said = text
     if said:
-        print(f"hoiclip: {path}: {said}", file=sys.stderr)
+        print(f"hoiclip: {path}: read as {said}", file=sys.stderr)
     return gather(path, found, names, sizes, unusual)
 
 
