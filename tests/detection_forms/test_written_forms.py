@@ -15,6 +15,7 @@ from hoiclip import Detections, HoiVocabulary
 from hoiclip.cli import main
 from hoiclip.data import AnnotatedImage, save_hoia
 from hoiclip.detection_forms import pickled
+from hoiclip.detection_forms.opening import open_detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation import evaluate_vcoco, load_detections
 from hoiclip.evaluation.written_forms import WRITTEN, write_detections
@@ -52,6 +53,36 @@ def test_each_form_reads_back_the_same(
     out = tmp_path_factory.mktemp("written") / "out"
     write_detections(found, form, out, NAMES)
     same(load_detections(out, vocabulary, NAMES), found, 1e-9 if form in ("hico-mat", "coco") else 0)
+
+
+def python_2_array(numbers: np.ndarray) -> bytes:
+    """How NumPy under Python 2 is pickled: bytes in strings, the older name of its module."""
+    content, code = numbers.tobytes(), numbers.dtype.str[1:].encode()
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\x01btR(I1\n(I%d\nt" % len(numbers)
+        + b"cnumpy\ndtype\n(U\x02%sI0\nI1\ntR(I3\nU\x01<NNNI-1\nI-1\nI0\ntbI00\n" % code
+        + b"U%c%stb" % (len(content), content)
+    )
+
+
+@pytest.mark.parametrize("large", [pickled.LARGE, 0])
+def test_pickles_of_python_2_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(pickled, "LARGE", large)
+    box, role = np.array([10.5, 20, 250.25, 310]), np.array([1, 200, 130, 140.5, 0.75], dtype=np.float32)
+    record = b"U\x08image_idK\x07U\x0aperson_box" + python_2_array(box) + b"U\x08hold_obj" + python_2_array(role)
+    (tmp_path / "people.pkl").write_bytes(b"\x80\x02]}(" + record + b"ua.")
+    (read,) = open_detections(tmp_path / "people.pkl", HoiVocabulary.from_name("vcoco"))
+    assert read["image_id"] == 7
+    np.testing.assert_array_equal(read["person_box"], box)
+    np.testing.assert_array_equal(read["hold_obj"], role)
+
+
+def test_parquet_of_another_name_is_told(tmp_path: Path) -> None:
+    write_detections(detections(), "parquet", tmp_path / "found")
+    (file,) = (tmp_path / "found").iterdir()
+    same(load_detections(file, HICO), detections())
+    with pytest.raises(HoiError, match=r"end its name in \.parquet"):
+        load_detections(file.rename(tmp_path / "found.bin"), HICO)
 
 
 def test_size_and_interaction_scores_stay_where_a_form_has_room(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def open_detections(
         head = _head(files[0])
     except OSError as error:
         raise HoiError(f"{path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
+    if head.startswith(b"PAR1"):
+        raise HoiError(f"{path}: is Parquet by content; end its name in .parquet")
     if is_matlab(head):
         if not os.path.isdir(path):
             raise HoiError(f"{path}: is the .mat file of one object; give the folder of all of them")
