@@ -95,6 +95,40 @@ def test_nothing_in_a_file_is_ever_run(
     assert proof.is_dir()
 
 
+MKDIR, ARRAY = b"cos\nmkdir\n", b"cnumpy.core.multiarray\n_reconstruct\n"
+
+
+@pytest.mark.parametrize("large", [pickled.LARGE, 0])
+@pytest.mark.parametrize(
+    "operations",
+    [
+        MKDIR + b"(U\x03ranltR.",
+        MKDIR + b"U\x03ran\x85\x81.",  # NEWOBJ
+        MKDIR + b"U\x03ran\x85}\x92.",  # NEWOBJ_EX
+        b"(" + MKDIR + b"U\x03rano.",  # OBJ
+        b"(U\x03ranios\nmkdir\n.",  # INST
+        b"\x8c\x02os\x8c\x05mkdir\x93U\x03ran\x85R.",  # STACK_GLOBAL
+        b"\x8c\x05numpy\x8c\x0bos.path.sep\x93.",
+        ARRAY + b"N}U\x04nameU\x08os.mkdirs\x86bU\x03ran\x85R.",  # another name put into that of an array's maker
+        ARRAY + b"N}U\x08__call__" + MKDIR + b"s\x86bU\x03ran\x85R.",
+        MKDIR + b"}U\x03ranU\x03rans.",
+        b"\x82\x01.",  # EXT1
+        b"Pran\n.",
+        b"U\x03ranQ.",
+        b"\x97.",  # NEXT_BUFFER
+        ARRAY + b"(U\x03ranltR}b.",
+    ],
+)
+def test_no_operation_of_a_pickle_runs_anything(
+    tmp_path: Path, told: Callable[..., str], monkeypatch: pytest.MonkeyPatch, operations: bytes, large: int
+) -> None:
+    monkeypatch.setattr(pickled, "LARGE", large)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").write_bytes(b"\x80\x04" + operations)
+    told(tmp_path / "theirs")
+    assert not (tmp_path / "ran").exists()
+
+
 def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any]]:
     entries = copy.deepcopy(predictions("coco", 1))
     change(entries)
