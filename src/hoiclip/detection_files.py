@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from hoiclip.boxes import far_outside, in_fractions, reversed_corners
 from hoiclip.data.categories import word_key
+from hoiclip.data.image_names import ImageNames
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError, first_line
 from hoiclip.files import atomic_path, open_text, write_text_atomic
@@ -171,25 +173,46 @@ def load_detections(
         UserWarning: what is merely unusual, with a count: single boxes smaller than a pixel, boxes
             without area, images of another size than annotated.
     """
-    names = None if file_names is None else _ImageNames(file_names)
     verbs, objects = [word_key(v) for v in vocabulary.verbs], [word_key(o) for o in vocabulary.objects]
     pairs = {(verbs[v], objects[o]): k for k, (v, o) in enumerate(vocabulary.interactions)}
-    found: dict[str, Detections] = {}
     unusual: Counter[str] = Counter()
     with closing(_parquet_lines(path, unusual) if is_parquet(path) else _json_lines(path)) as lines:
-        for where, line in lines:
-            try:
-                file_name, detections = _parse(line, vocabulary, pairs)
-                file_name = file_name if names is None else names.find(file_name)
-                if file_name in found:
-                    raise HoiError(f"{file_name!r} occurs a second time; give each image one line")
-                annotated = (sizes or {}).get(file_name)
-                unusual.update(_unusual(detections, annotated))
-            except HoiError as error:
-                raise HoiError(f"{where}: {error}") from error
-            found[file_name] = _sorted(detections)
-    for what, count in unusual.items():
-        warnings.warn(f"{path}: {count:,} {what}", stacklevel=2)
+        images = ((where, partial(_parse, line, vocabulary, pairs)) for where, line in lines)
+        return gather(path, images, file_names, sizes, unusual)
+
+
+def gather(
+    path: str | Path,
+    images: Iterable[tuple[str, Callable[[], tuple[str, Detections]]]],
+    file_names: Iterable[str] | None,
+    sizes: Mapping[str, tuple[int, int] | None] | None,
+    unusual: Counter[str],
+) -> dict[str, Detections]:
+    """Put the images of a file together, each under its annotated name, and tell what is unusual.
+
+    Args:
+        path: the file, for warnings.
+        images: where each stands in it, and what gives its name and detections.
+        file_names, sizes: as in :func:`load_detections`.
+        unusual: what is unusual, with counts; also filled while ``images`` are read.
+
+    Raises:
+        HoiError: as :func:`load_detections`.
+    """
+    names = None if file_names is None else ImageNames(file_names)
+    found: dict[str, Detections] = {}
+    for where, read in images:
+        try:
+            file_name, detections = read()
+            file_name = file_name if names is None else names.find(file_name)
+            if file_name in found:
+                raise HoiError(f"{file_name!r} occurs a second time; give each image one line")
+            unusual.update(_unusual(detections, (sizes or {}).get(file_name)))
+        except HoiError as error:
+            raise HoiError(f"{where}: {error}") from error
+        found[file_name] = _sorted(detections)
+    for what, count in (+unusual).items():
+        warnings.warn(f"{path}: {count:,} {what}", stacklevel=3)
     return found
 
 
@@ -210,38 +233,6 @@ def _parquet_lines(path: str | Path, unusual: Counter[str]) -> Generator[tuple[s
             unusual["images could not be read when they were detected in, and have no detections"] += 1
 
 
-class _ImageNames:
-    """The names of the annotated images, and what paths end in them."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = set(names)
-        self.by_path: dict[str, list[str]] = {}
-        for name in sorted(self.names):
-            self.by_path.setdefault(_with_slashes(name), []).append(name)
-
-    def find(self, name: str) -> str:
-        """The annotated name that is meant.  Raises HoiError where it is none, or any of several."""
-        if name in self.names:
-            return name
-        parts = _with_slashes(name).split("/")
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        meant = [known for end in ends for known in self.by_path.get(end, ())]
-        if len(meant) > 1:
-            raise HoiError(
-                f"{name!r} ends in {len(meant)} annotated names, {meant[0]!r} and {meant[1]!r}; "
-                "name the image as the annotations do"
-            )
-        if not meant:
-            example = f" (they name {min(self.names)!r}, for example)" if self.names else ""
-            raise HoiError(f"the annotations do not contain {name!r}{example}")
-        return meant[0]
-
-
-def _with_slashes(name: str) -> str:
-    """One spelling of a path: slashes, and accents as one character, which macOS writes as two."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
-
-
 def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> None:
     """Write detections as JSON lines, boxes and scores in full precision; all of the file or nothing.
 
@@ -254,6 +245,11 @@ def save_detections(path: str | Path, detections: Mapping[str, Detections]) -> N
 
 def full_line(file_name: str, found: Detections) -> str:
     """The JSON line of one image, boxes and scores in full precision."""
+    return json.dumps(full_entry(file_name, found), ensure_ascii=False) + "\n"
+
+
+def full_entry(file_name: str, found: Detections) -> dict[str, Any]:
+    """What :func:`full_line` says."""
     line = {"file_name": file_name, **found.to_dict()}
     columns = found.human_boxes.tolist(), found.object_boxes.tolist(), found.scores.tolist()
     for triplet, human, object_, score in zip(line["triplets"], *columns, strict=True):
@@ -261,7 +257,7 @@ def full_line(file_name: str, found: Detections) -> str:
     if found.interaction_scores is not None:
         for triplet, score in zip(line["triplets"], found.interaction_scores.tolist(), strict=True):
             triplet["interaction_score"] = score
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return line
 
 
 # --- one line --------------------------------------------------------------------------------------
@@ -306,16 +302,40 @@ def _parse(
     if not len(human) == len(object_) == len(scores) == len(certain) == len(triplets):
         raise HoiError("a box must be four numbers and a score one")
     size = tuple(size) if size else None
-    _refuse_impossible(human, object_, scores, certain, size)
-    probabilities = certain if given else None
     ids = [_interaction(t, i, vocabulary, pairs) for i, t in enumerate(triplets)]
-    hoi_ids = np.array(ids, dtype=np.int64)
-    objects, verbs = vocabulary.object_ids[hoi_ids], vocabulary.verb_ids[hoi_ids]
     made = data.get("calibration")
     calibration = tuple(made) if isinstance(made, list) and len(made) == 2 else None
-    return data["file_name"], Detections(
-        human, object_, objects, verbs, hoi_ids, scores, vocabulary, size, probabilities, calibration=calibration
-    )
+    found = checked(human, object_, ids, scores, vocabulary, size, certain if given else None)
+    return data["file_name"], replace(found, calibration=calibration)
+
+
+def checked(
+    human: np.ndarray,
+    object_: np.ndarray,
+    hoi_ids: Sequence[int] | np.ndarray,
+    scores: np.ndarray,
+    vocabulary: HoiVocabulary,
+    size: tuple[int, int] | None = None,
+    interaction_scores: np.ndarray | None = None,
+) -> Detections:
+    """The detections of one image, if its numbers can be meant.
+
+    Args:
+        human, object_: (M, 4) float64, xyxy in pixels.
+        hoi_ids: (M,) interactions of the vocabulary.
+        scores, interaction_scores: (M,) float64.
+        vocabulary: what the ids mean.
+        size: (height, width) in pixels.
+
+    Raises:
+        HoiError: NaN, boxes that are not pixels x1 y1 x2 y2 of the image, scores that are none; it names
+            the triplet only.
+    """
+    certain = np.zeros(len(scores)) if interaction_scores is None else interaction_scores
+    _refuse_impossible(human, object_, scores, certain, size)
+    ids = np.asarray(hoi_ids, dtype=np.int64)
+    objects, verbs = vocabulary.object_ids[ids], vocabulary.verb_ids[ids]
+    return Detections(human, object_, objects, verbs, ids, scores, vocabulary, size, interaction_scores)
 
 
 def _instead(data: Any) -> str:

@@ -22,7 +22,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-TRIES = {"images": 300, "annotations": 400, "detections": 300, "yaml": 400, "checkpoints": 400, "archives": 400}
+TRIES = {"images": 300, "annotations": 400, "detections": 300, "yaml": 400, "checkpoints": 400, "archives": 400,
+         "forms": 400}  # fmt: skip
 HANGS = 100  # seconds after which a try ends its process
 
 

@@ -1,4 +1,4 @@
-"""The six kinds of files that are damaged, and what is done with each of them."""
+"""The seven kinds of files that are damaged, and what is done with each of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import archive_tries
 import checkpoint_tries
+import form_tries
 import yaml
 from mutations import (
     DEEP,
@@ -277,4 +278,5 @@ KINDS: dict[str, Callable[[random.Random, World, Box], Try]] = {
     "yaml": yaml_files,
     "checkpoints": checkpoint_tries.checkpoints,
     "archives": archive_tries.archives,
+    "forms": form_tries.forms,
 }

@@ -30,7 +30,7 @@ MOST_MEMORY = 3 << 30  # bytes more than before the try
 LONGEST = 60  # seconds
 LONGEST_COMPLAINT = 2000  # characters
 # Lines on stderr that tell something and refuse nothing.
-NOTES = re.compile(r"not looked at|playground model|new to this model|now called|moving average|interrupted")
+NOTES = re.compile(r"not looked at|playground model|new to this model|now called|moving average|interrupted|: read as ")
 LEFTOVERS = (".writing-", ".unfinished-", ".unpacking-", ".replaced-")
 WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: audit events that change files, and which of their arguments are paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickle
 import shutil
 import tarfile
 import zipfile
@@ -20,6 +21,8 @@ from PIL import Image, features
 from training_world import write_custom
 
 from hoiclip.data import AnnotatedImage, save_hoia
+from hoiclip.evaluation import load_detections
+from hoiclip.evaluation.written_forms import write_detections
 from hoiclip.vocabulary import HoiVocabulary
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -158,6 +161,37 @@ class World:
             ]  # fmt: skip
             lines.append({"file_name": image.file_name, "image_size": list(image.size or ()), "triplets": triplets})
         return lines
+
+    @cached_property
+    def forms(self) -> dict[str, dict[str, bytes]]:
+        """The same detections in the forms of other programs: names and contents of the files of each."""
+        folder = self.folder / "forms"
+        lines = folder / "lines"
+        folder.mkdir(exist_ok=True)
+        lines.write_text("\n".join(map(json.dumps, self.detections)))
+        found = load_detections(lines, self.hico)
+        for form in ("qpic", "coco", "parquet", "hico-mat"):
+            write_detections(found, form, folder / form)
+        (folder / "images").mkdir()
+        by_name = {}
+        for name, one in found.items():
+            count = len(one)
+            pairing = np.stack([np.arange(count), np.arange(count) + count])
+            entry = {"boxes": np.vstack([one.human_boxes, one.object_boxes]), "pairing": pairing, "scores": one.scores,
+                     "labels": one.verb_ids, "objects": one.object_ids}  # fmt: skip
+            np.savez(folder / "images" / Path(name).stem, **entry)
+            by_name[name] = entry
+        tensors = {name: {k: torch.as_tensor(v) for k, v in entry.items()} for name, entry in by_name.items()}
+        torch.save(tensors, folder / "torch")
+        torch.save(tensors, folder / "old torch", _use_new_zipfile_serialization=False)
+        for protocol in (0, 2, 4):
+            (folder / f"pickle {protocol}").write_bytes(pickle.dumps(by_name, protocol))
+        person = {"image_id": 1, "person_box": np.ones(4), "hold_agent": np.float32(0.5), "hold_obj": [1, 1, 9, 9, 0.5]}
+        (folder / "people").write_bytes(pickle.dumps([person] * 3, 2))
+        return {
+            form.name: {p.name: p.read_bytes() for p in (sorted(form.iterdir()) if form.is_dir() else [form])}
+            for form in sorted(folder.iterdir())
+        }
 
     # --- archives ----------------------------------------------------------------------------------
 

@@ -19,14 +19,15 @@ from hoiclip.errors import HoiError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SEEDS = {"images": 16, "annotations": 24, "detections": 16, "yaml": 24, "checkpoints": 16, "archives": 24}
+SEEDS = {"images": 16, "annotations": 24, "detections": 16, "yaml": 24, "checkpoints": 16, "archives": 24, "forms": 24}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_end_in_a_result_or_one_sentence(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("kinds", "archive_tries", "checkpoint_tries"):  # processes and bombs of seconds are the campaign's
+    modules = "kinds", "archive_tries", "checkpoint_tries", "form_tries"
+    for module in modules:  # processes and bombs of seconds are the campaign's
         monkeypatch.setattr(f"{module}.ALONE", 0)
         monkeypatch.setattr(f"{module}.BOMB", 0)
     faults = [

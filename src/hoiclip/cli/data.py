@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--seed", type=int, default=0, help="of the augmentation (default 0)")
     show.add_argument("--out", type=Path, help="drawing to write (default: the image's name in hoiclip-out/)")
     _label_arguments(actions)
+    _detection_arguments(actions)
     for action in (check, show):
         action.add_argument("--split", help="train, test, ... (default: check all, show the first)")
         action.add_argument("--vocabulary", metavar="NAME|YAML", help="instead of the dataset's own")
@@ -79,6 +80,21 @@ def _label_arguments(actions: Any) -> None:
     give.add_argument("--images", type=Path, help="image folder, instead of the one found")
 
 
+def _detection_arguments(actions: Any) -> None:
+    convert = actions.add_parser("convert-detections", help="write anybody's detections in the form of another program")
+    convert.add_argument("file", type=Path, metavar="FILE", help="file or folder in any form of docs/compare.md")
+    convert.add_argument(
+        "--to", dest="form", choices=("jsonl", "parquet", "qpic", "coco", "hico-mat", "vcoco-pickle"), required=True,
+        help="which form; qpic is PPDM's, CDN's and GEN-VLKT's, too",
+    )  # fmt: skip
+    convert.add_argument("--out", type=Path, required=True, help="file to write; a folder for parquet and hico-mat")
+    convert.add_argument(
+        "--annotations", type=Path, help="dataset folder or annotation file of these images; .mat files need it"
+    )
+    convert.add_argument("--split", help="train, test, ... of a dataset folder (default: test, else the first)")
+    convert.add_argument("--vocabulary", metavar="NAME|YAML", help="default: that of the annotations, else hico")
+
+
 def names(text: str) -> list[str]:
     """Words between commas."""
     found = [word for word in split_words(text) if word]
@@ -91,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     """Do one of the actions."""
     if args.action in ("import", "export"):
         return _exchange(args)
+    if args.action == "convert-detections":
+        return _convert_detections(args)
     from hoiclip.data import check, open_dataset, prepare_hicodet
     from hoiclip.data.annotations import draw_annotations
     from hoiclip.files import sole_writer
@@ -180,4 +198,25 @@ def _exchange(args: argparse.Namespace) -> int:
         vocabulary=args.vocabulary,
     )
     print(report.to_text(), end="")
+    return 0
+
+
+def _convert_detections(args: argparse.Namespace) -> int:
+    """Detections from one form to another."""
+    from hoiclip.data import open_dataset
+    from hoiclip.errors import HoiError
+    from hoiclip.evaluation import load_detections
+    from hoiclip.evaluation.written_forms import write_detections
+    from hoiclip.vocabulary import HoiVocabulary
+
+    sizes, vocabulary = None, HoiVocabulary.coerce(args.vocabulary or "hico")
+    if args.annotations is not None:
+        dataset = open_dataset(args.annotations, vocabulary=args.vocabulary)
+        split = args.split or ("test" if "test" in dataset.splits else dataset.splits[0])
+        sizes, vocabulary = {image.file_name: image.size for image in dataset.load(split)}, dataset.vocabulary
+    elif args.form == "hico-mat":
+        raise HoiError("hico-mat holds a column for every test image: name them with --annotations")
+    found = load_detections(args.file, vocabulary, sizes, sizes=sizes)
+    write_detections(found, args.form, args.out, None if sizes is None else list(sizes))
+    print(f"{args.file}: {sum(map(len, found.values())):,} detections in {len(found):,} images -> {args.out}")
     return 0

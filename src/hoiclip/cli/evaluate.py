@@ -41,8 +41,8 @@ def add_arguments(parser: CommandParser) -> None:
     """The options of this command, and those of an experiment."""
     config_argument(parser)
     model_argument(parser)
-    parser.add_argument("--detections", type=Path, help="JSON lines of any method, or "
-                        "the Parquet of detect --ray, instead of a model")  # fmt: skip
+    parser.add_argument("--detections", type=Path, help="detections of any method instead of a "
+                        "model: JSON lines, or any form of docs/compare.md, known by content")  # fmt: skip
     parser.add_argument("--annotations", type=Path, help="dataset folder or annotation file for --detections")
     parser.add_argument(
         "--train-annotations", type=Path, metavar="FILE",

@@ -22,6 +22,7 @@ from hoiclip.errors import HoiError
 from hoiclip.vocabulary import HoiVocabulary
 
 LISTS = ("images", "categories", "annotations", "relations")
+BEYOND = 1 << 30  # a box that is not there
 
 
 def read_coco_relations(path: str | Path, findings: Findings) -> list[LabelledImage]:
@@ -99,6 +100,50 @@ def _add_box(entry: dict[str, Any], reader: ImageReader, names: dict[Any, Any]) 
     else:
         x, y, width, height = box
         reader.add_box(str(number), name, (x, y, x + width, y + height))
+
+
+def is_coco_relations(data: Any) -> bool:
+    """Whether parsed JSON has this form."""
+    return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in LISTS)
+
+
+def as_json_form(data: dict[str, Any], path: str | Path) -> list[dict[str, Any]]:
+    """The same images as entries of the JSON form, in names; what does not fit there is told by its reader.
+
+    Raises:
+        HoiError: an entry that is no object, an image without a number, or a box or relation of no image.
+    """
+    for key in LISTS:
+        if not all(isinstance(entry, dict) for entry in data[key]):
+            raise HoiError(f"{path}: {key!r} is no list of objects; give COCO instances with a list 'relations'")
+    names = {c["id"]: c.get("name") for c in data["categories"] if is_int(c.get("id"))}
+    entries: dict[int, dict[str, Any]] = {}
+    for i, image in enumerate(data["images"]):
+        number = image.get("id")
+        if not is_int(number) or number in entries:
+            raise HoiError(f"{path}: the id of image {i} is {str(number)[:60]!r}, no number or another image's")
+        entries[number] = {"annotations": [], "hoi_annotation": []} | {
+            key: image[key] for key in ("file_name", "height", "width") if key in image
+        }
+    places: dict[tuple[int, Any], int] = {}  # of a box, by image and id
+    for key, target in (("annotations", "annotations"), ("relations", "hoi_annotation")):
+        for i, entry in enumerate(data[key]):
+            number = entry.get("image_id")
+            if not is_int(number) or number not in entries:
+                raise HoiError(f"{path}: image_id {str(number)[:60]!r} of {key[:-1]} {i} is no image of the file")
+            listed = entries[number][target]
+            if key == "annotations" and is_int(entry.get("id")) and not entry.get("iscrowd"):
+                places[number, entry["id"]] = len(listed)
+                category, box = entry.get("category_id"), entry.get("bbox")
+                if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+                    box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+                listed.append({"bbox": box, "category_id": names.get(category) if is_int(category) else None})
+            elif key == "relations":
+                ids = [entry.get(name) for name in ("subject_id", "object_id")]
+                subject, thing = (places.get((number, v), BEYOND) if is_int(v) else BEYOND for v in ids)
+                thing = -1 if ids[1] is None else thing
+                listed.append({"subject_id": subject, "object_id": thing, "category_id": entry.get("verb")})
+    return list(entries.values())
 
 
 # --- writing -----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ import numpy as np
 
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.data.categories import category_key, ids_by_number_and_name
+from hoiclip.data.coco_relations import as_json_form, is_coco_relations
 from hoiclip.data.content import OUT_OF_RANGE, Defect, HoiaContent, accepted, is_int, read_boxes, read_size
 from hoiclip.data.hicodet_json import is_hicodet_form, parse_hicodet_form
 from hoiclip.data.json_files import lacking, listed_keys, looks_like, parse_json, read_json_text
@@ -129,6 +130,8 @@ def parse_hoia(
     """
     if is_hicodet_form(data):
         return parse_hicodet_form(data, vocabulary, path)
+    if is_coco_relations(data):
+        data, box_format = as_json_form(data, path), "xyxy"
     if isinstance(data, dict) and isinstance(data.get("images"), list) and "annotations" not in data:
         near = difflib.get_close_matches("box_format", map(str, data.keys() - {"box_format"}), n=1, cutoff=0.7)
         if near:

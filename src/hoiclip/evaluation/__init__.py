@@ -7,7 +7,8 @@ from hoiclip.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from hoiclip.data.dataset import people_of
     from hoiclip.data.vcoco_ground_truth import VcocoImage, load_vcoco_ground_truth
-    from hoiclip.detection_files import load_detections, save_detections
+    from hoiclip.detection_files import save_detections
+    from hoiclip.detection_forms.opening import load_detections
     from hoiclip.evaluation.error_kinds import ErrorKinds, find_error_kinds
     from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, evaluate_hicodet, sweep_enhancement
     from hoiclip.evaluation.html_report import write_report
@@ -48,7 +49,8 @@ if not TYPE_CHECKING:  # a type checker must see misspelt names
     __getattr__ = lazy_names(
         __name__,
         {
-            "hoiclip.detection_files": ("load_detections", "save_detections"),
+            "hoiclip.detection_files": ("save_detections",),
+            "hoiclip.detection_forms.opening": ("load_detections",),
             "hoiclip.evaluation.error_kinds": ("ErrorKinds", "find_error_kinds"),
             "hoiclip.evaluation.html_report": ("write_report",),
             "hoiclip.evaluation.hicodet": (

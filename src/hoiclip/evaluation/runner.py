@@ -24,7 +24,7 @@ from hoiclip.batching import equal_size_batches
 from hoiclip.data.corruptions import CorruptedSamples, Corruption
 from hoiclip.data.dataset import open_dataset, people_of
 from hoiclip.data.samples import Sample, Samples, annotation_of, check_images
-from hoiclip.detection_files import load_detections
+from hoiclip.detection_forms.opening import open_detections
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.evaluation.hicodet import HicoDetEvaluator, HicoDetResult, sweep_enhancement
@@ -226,7 +226,7 @@ def evaluate_detections(
     Args:
         experiment: names the protocol, the vocabulary (none: that of the annotations) and, without
             ``annotations``, the dataset.
-        detections: JSON lines, see ``docs/protocols.md``.
+        detections: in any form that ``docs/compare.md`` lists.
         annotations: dataset folder or annotation file.
         training_instances: as in :class:`ProtocolEvaluators`, or a function of the vocabulary.
         explain: called with everything that went into the results; not for V-COCO's roles.
@@ -239,9 +239,17 @@ def evaluate_detections(
     counts = training_instances(vocabulary) if callable(training_instances) else training_instances
     evaluators = ProtocolEvaluators(images, vocabulary, protocol, training_instances=counts)
     sizes = {image.file_name: image.size for image in images}
-    found = load_detections(detections, vocabulary, sizes, sizes=sizes)
+    found = open_detections(detections, vocabulary, sizes, sizes=sizes)
     if not found:
         raise HoiError(f"{detections}: holds no detections; an image in which nothing was found has a line too")
+    if isinstance(found, list):
+        if evaluators.roles is None:
+            raise HoiError(f"{detections}: is V-COCO's pickle, not HICO-DET's pairs; evaluate it with: vcoco")
+        try:
+            evaluators.roles.add_records(found)
+        except HoiError as error:
+            raise HoiError(f"{detections}: {error}") from error
+        return evaluators.results()
     for file_name, of_image in found.items():
         evaluators.add(file_name, of_image)
     results = evaluators.results()
