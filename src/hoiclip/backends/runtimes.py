@@ -65,6 +65,8 @@ class OpenVinoRuntime(GraphRuntime):
             # without this OpenVINO takes bfloat16 for everything on CPUs that have it
             "EXECUTION_MODE_HINT": "ACCURACY",
             "INFERENCE_NUM_THREADS": threads_to_use(),
+            # pinned, the threads of two processes that take one core each would both sit on the first
+            "ENABLE_CPU_PINNING": threads_to_use() >= _cores(),
         }
         try:
             compiled = openvino.Core().compile_model(graph, "CPU", settings)
