@@ -1,4 +1,4 @@
-"""python benchmarks/sizes.py [--model MODEL] [--precision fp32] [--scenes 1000] [--picture docs/sizes.png]
+"""python benchmarks/sizes.py [--model MODEL] [--precision fp32] [--scenes 1000]
 
 What `--size` saves and what it costs: milliseconds of a forward pass and of the way from file to triplets for several
 shorter sides, by an OpenVINO graph of the published shape that is compiled once; and the mAP of the shipped model in
@@ -53,20 +53,6 @@ def mean_ap(detector: Any, size: int, scenes: int, seed: int) -> float:
     return 100 * float(evaluator.result().full)
 
 
-def draw(rows: list[tuple[int, float, float]], path: Path) -> None:
-    """mAP against time, a point a size."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([row[1] for row in rows], [row[2] for row in rows], marker="o", color="tab:blue")
-    for size, time_of, ap in rows:
-        axes.annotate(f"{size}", (time_of, ap), xytext=(4, -12), textcoords="offset points", fontsize=9)
-    axes.set(xlabel="from file to triplets, ms (published shape)", ylabel="mAP in the playground, %")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,7 +61,6 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=4711)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     hoiclip.keep_freed_memory()  # as hoiclip detect does
     world = hoiclip.load(None, device="cpu")
@@ -92,7 +77,6 @@ def main() -> None:
         print(f"{about['processor']} ({about['features']}), {about['threads']} threads, "
               f"{detector.manifest.precision}, {args.scenes} scenes of seed {args.seed}")  # fmt: skip
         print("| --size | model ms | from file ms | mAP in the playground |\n|---:|---:|---:|---:|")
-        rows = []
         for size in SIZES:
             detector.set_size(size)
             views = detector.preparation.views(draw_photo((size, size * 4 // 3), args.seed))
@@ -100,10 +84,7 @@ def main() -> None:
             alone = milliseconds(lambda inputs=inputs: detector.runtime.compute(inputs), args.repeats)
             whole = milliseconds(lambda: detector(photo), args.repeats)
             ap = mean_ap(world, size, args.scenes, args.seed)
-            rows.append((size, whole, ap))
             print(f"| {size} | {alone:.0f} | {whole:.0f} | {ap:.1f} |", flush=True)
-    if args.picture:
-        draw(rows, args.picture)
 
 
 if __name__ == "__main__":
