@@ -124,7 +124,9 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _without_nulls(entry: dict[str, Any]) -> dict[str, Any]:
-    """A row as the JSON line of the same image has it: a score that there is none of has no key."""
+    """A row as the JSON line of the same image has it: a score or calibration that there is none of has no key."""
+    if entry.get("calibration") is None:
+        entry.pop("calibration", None)
     triplets = entry["triplets"]
     if triplets is not None:
         entry["triplets"] = [{k: v for k, v in t.items() if v is not None} for t in triplets]
