@@ -37,7 +37,8 @@ def names(folder: Path) -> list[str]:
 
 
 def test_rows_come_back_as_they_were_with_the_place_where_they_stand(tmp_path: Path) -> None:
-    rows = [found("a.jpg"), row("nothing.jpg", {"image_size": [4, 6], "triplets": []}), broken("broken.jpg")]
+    nothing = {"image_size": [4, 6], "calibration": [0.8, -0.5], "triplets": []}
+    rows = [found("a.jpg"), row("nothing.jpg", nothing), broken("broken.jpg")]
     write_rows(str(tmp_path), rows, MADE_BY)
     (file,) = parquet_files(tmp_path)
     assert [entry for _, entry in read_rows(tmp_path)] == rows

@@ -60,8 +60,8 @@ def row(file_name: str, found: Mapping[str, Any] | None, error: str | None = Non
         error: what is wrong with it.
     """
     found = found or {}
-    names = ("image_size", "triplets", "calibration")
-    return {"file_name": file_name, "error": error, **{name: found.get(name) for name in names}}
+    known = {"image_size": None, "triplets": None, **found}  # and the calibration, where there is one
+    return {"file_name": file_name, "error": error, **known}
 
 
 def write_rows(folder: str, rows: Sequence[Mapping[str, Any]], made_by: str) -> None:

@@ -62,9 +62,7 @@ def test_rows_are_those_of_the_detector_however_an_image_is_given(photos: Path, 
     forms = [str(path), content, {"bytes": content, "path": "x"}, {"bytes": None, "path": str(path)}, path.as_uri()]
     forms.append(np.asarray(Image.open(path)))
     for n, form in enumerate(forms):
-        assert list(rows([(f"key {n}", form)])) == [
-            {"file_name": f"key {n}", **wanted, "error": None, "calibration": None}
-        ]
+        assert list(rows([(f"key {n}", form)])) == [{"file_name": f"key {n}", **wanted, "error": None}]
 
 
 def test_images_that_cannot_be_read_have_rows_with_the_detectors_own_sentence(photos: Path, model_folder: Path) -> None:
