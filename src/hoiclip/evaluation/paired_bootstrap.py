@@ -73,7 +73,7 @@ def paired_differences(
         ours, theirs = (method.average_precisions(weights) for method in both)
         drawn[i] = [mean_over(ours, part) - mean_over(theirs, part) for part in parts.values()]
     tail = 100 * (1 - LEVEL) / 2
-    # "weibull": so many of all draws lie outside as are meant, also with few of them; NaN: no rare class among the images
+    # "weibull": as many draws lie outside as are meant, also of a few; NaN: no rare class among the images drawn
     low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0, method="weibull")
     means = [[mean_over(precision, part) for precision in once] for part in parts.values()]
     return [
