@@ -46,7 +46,7 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-TABLES := $(addprefix benchmarks/,exported.py sizes.py int8.py folder.py bfloat16.py)
+TABLES := $(addprefix benchmarks/,exported.py sizes.py int8.py folder.py bfloat16.py double_precision.py)
 OTHER_TABLES := $(filter-out $(TABLES) benchmarks/near_copies.py,$(wildcard benchmarks/*.py))
 bench: $(DEV)
 	$(BIN)/hoiclip bench $(addprefix --model ,$(MODEL)) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
