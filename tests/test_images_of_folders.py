@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from hoiclip import images
-from hoiclip.cli.detect import drawing_paths
 from hoiclip.errors import HoiError
 from hoiclip.images import LONGEST_JPEG, find_images, load_image, save_image
+from hoiclip.visualization.drawing_names import drawing_paths
 
 
 def photo(path: Path, kind: str = "JPEG") -> Path:

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from hoiclip.cli import BAD_INPUT, main
-from hoiclip.cli.detect import drawing_paths
 from hoiclip.errors import HoiError
 from hoiclip.files import sole_writer
 from hoiclip.inference.detector import HoiDetector
+from hoiclip.visualization.drawing_names import drawing_paths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import sys
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hoiclip.vocabulary import HoiVocabulary
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -160,6 +164,38 @@ def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: 
         clip=args.clip or shipped,
     )
     return detector.set_size(args.size) if args.size else detector
+
+
+def open_detector(args: argparse.Namespace) -> Any:
+    """The detector, asked for the interactions that the options name; likely slips are told on stderr."""
+    from hoiclip.vocabulary import HoiVocabulary
+    from hoiclip.words import split_words
+
+    vocabulary = None
+    if args.interactions is not None:
+        vocabulary = HoiVocabulary.from_words(args.interactions)
+    elif args.vocabulary is not None:
+        vocabulary = HoiVocabulary.coerce(args.vocabulary)
+
+    from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
+
+    detector = open_model(args, vocabulary)
+    if args.verbs is not None:
+        vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
+        tell_slips(vocabulary, detector.vocabulary)
+        detector.set_vocabulary(vocabulary)
+    elif args.interactions is not None and vocabulary is not None and args.model != TRAINING_FREE:
+        at_hub = {"revision": args.revision, "token": args.token}
+        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
+    return detector
+
+
+def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
+    """Say on stderr, in one line, which new words look like misspelt ones that the model knows."""
+    slips = asked.slips(known)
+    if slips:
+        shown = ", ".join(f"{word!r} (did you mean {near!r}?)" for word, near in slips[:5])
+        print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
 
 
 def size_argument(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from hoiclip.cli.arguments import (
     BAD_INPUT,
     backend_arguments,
     model_argument,
-    open_model,
+    open_detector,
     positive_int,
     probability,
     size_argument,
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
     from hoiclip.inference.image_detector import ImageDetector
-    from hoiclip.vocabulary import HoiVocabulary
-
-LONGEST_STEM = 240  # bytes, of a drawing's name: file systems take 255, and a number may follow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def detect(args: argparse.Namespace) -> int:
     """:func:`run` in an output folder that nobody else writes to."""
     from hoiclip.detection_files import DetectionWriter
+    from hoiclip.visualization.drawing_names import drawing_paths
 
     if args.draft and not args.no_pictures:
         raise HoiError("--draft decodes no whole images to draw in: add --no-pictures, or leave it out")
@@ -228,58 +224,3 @@ def save_attention(
     if len(chosen):
         with atomic_path(drawing.with_name(f"{drawing.stem}-attention.{args.attention_as}")) as unfinished:
             save_figure(attention_panel(detector, image, chosen), unfinished, args.attention_as)
-
-
-def open_detector(args: argparse.Namespace) -> HoiDetector:
-    """The detector, asked for the interactions that the options name; likely slips are told on stderr."""
-    from hoiclip.vocabulary import HoiVocabulary
-    from hoiclip.words import split_words
-
-    vocabulary = None
-    if args.interactions is not None:
-        vocabulary = HoiVocabulary.from_words(args.interactions)
-    elif args.vocabulary is not None:
-        vocabulary = HoiVocabulary.coerce(args.vocabulary)
-
-    from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
-
-    detector = open_model(args, vocabulary)
-    if args.verbs is not None:
-        vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
-        tell_slips(vocabulary, detector.vocabulary)
-        detector.set_vocabulary(vocabulary)
-    elif args.interactions is not None and vocabulary is not None and args.model != TRAINING_FREE:
-        at_hub = {"revision": args.revision, "token": args.token}
-        tell_slips(vocabulary, HoiVocabulary.from_pretrained(args.model or SHIPPED_MODEL, **at_hub))
-    return detector
-
-
-def tell_slips(asked: HoiVocabulary, known: HoiVocabulary) -> None:
-    """Say on stderr, in one line, which new words look like misspelt ones that the model knows."""
-    slips = asked.slips(known)
-    if slips:
-        shown = ", ".join(f"{word!r} (did you mean {near!r}?)" for word, near in slips[:5])
-        print(f"hoiclip: new to this model, and asked for as typed: {shown}", file=sys.stderr)
-
-
-def drawing_paths(images: Sequence[Path | str], out: Path, suffix: str = ".jpg") -> dict[Path | str, Path]:
-    """Where each drawing goes: the image's own name, made distinct where folders share names.
-
-    Raises:
-        HoiError: if one of the images to read would be overwritten.
-    """
-    originals = {os.path.realpath(image): image for image in images}
-    names: dict[Path | str, Path] = {}
-    taken: set[str] = set()
-    for image in images:
-        stem = image.stem if isinstance(image, Path) else Path(urllib.parse.urlsplit(image).path).stem or "image"
-        while len(os.fsencode(stem)) > LONGEST_STEM:
-            stem = stem[:-1]
-        name, number = f"{stem}{suffix}", 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}{suffix}", number + 1
-        taken.add(name.lower())
-        names[image] = out / name
-        if os.path.realpath(out / name) in originals:
-            raise HoiError(f"{out / name}: would be overwritten by its own drawing; use another --out")
-    return names

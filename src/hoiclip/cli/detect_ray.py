@@ -258,7 +258,7 @@ def in_full(args: argparse.Namespace) -> argparse.Namespace:
 
 def open_in_worker(args: argparse.Namespace) -> ImageDetector:
     """The detector that the options ask for, opened in a worker, which has none of this process's environment."""
-    from hoiclip.cli.detect import open_detector
+    from hoiclip.cli.arguments import open_detector
     from hoiclip.hub import OFFLINE
 
     if args.offline:

@@ -96,7 +96,7 @@ def detect_videos(
     threshold: float,
 ) -> int:
     """Detect in one video after the other; broken ones are told and make the exit code 2."""
-    from hoiclip.cli.detect import drawing_paths
+    from hoiclip.visualization.drawing_names import drawing_paths
 
     named: dict[Any, Path | str] = {v: f"camera-{v}" if isinstance(v, int) else v for v in videos}
     drawings = drawing_paths(list(named.values()), args.out, ".mp4")
