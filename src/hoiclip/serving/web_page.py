@@ -15,7 +15,7 @@ from PIL import Image
 from hoiclip.detections import Detections
 from hoiclip.errors import HoiError
 from hoiclip.images import to_rgb
-from hoiclip.inference.detector import HoiDetector
+from hoiclip.inference.loaded_detector import LoadedDetector
 from hoiclip.serving.service import MOST_TRIPLETS, PUBLISHED, DetectionService, TooLarge
 
 KEPT = 3600  # seconds that a visitor's files stay
@@ -139,7 +139,7 @@ class _Page:
             own.interaction_name(k) for k in range(0, own.num_interactions, -(-own.num_interactions // 5))
         )
         known = f"It knows {own.num_interactions} interactions ({examples}, ...)."
-        if own.name.startswith("playground") and isinstance(self.service.detector, HoiDetector):
+        if own.name.startswith("playground") and isinstance(self.service.detector, LoadedDetector):
             known += " It was trained on drawn scenes only: photographs mean nothing to it."
         return f"Human - verb - object triplets. Model: **{self.service.name}**. {known}"
 
