@@ -210,7 +210,7 @@ def what_it_is_made_by(args: argparse.Namespace) -> dict[str, Any]:
         HoiError: if there is no such model, or vocabulary.
     """
     from hoiclip import __version__
-    from hoiclip.checkpoints.folders import find_folder
+    from hoiclip.checkpoints.by_name import find_folder
     from hoiclip.evaluation.kept_detections import stamp
     from hoiclip.hub import is_hub_id
     from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
