@@ -18,7 +18,8 @@ from hoiclip.models.modeling import HoiClipModel
 # Where the multiplications are and 8 bits do little harm: the ResNet and the feed-forward layers of DETR's encoder.
 # The sums of residual branches in the last two stages, whose maps are small, stay in float32: rounded once a block,
 # their errors add up.  So do the encoder's attention, which 8 bits do not make faster, the decoders and heads, which
-# decide what is found, and CLIP, whose features they compare.  benchmarks/int8.py measures each part.
+# decide what is found, and CLIP, whose features they compare; but for the products of the interaction decoder, which
+# lose nothing that counts in bfloat16.  benchmarks/int8.py measures each part.
 EIGHT_BIT_PARTS = r"^(?!.*(stages\.[23]|encoder).*aten::add)__module\.detector\.(backbone|encoder\..*(fc1|fc2))"
 
 
@@ -41,7 +42,7 @@ def openvino_graph(
         require("nncf", "openvino")
         if calibration is None:
             raise HoiError("--precision int8 needs images to calibrate with: give --calibration FOLDER")
-    function = InferenceGraph(model, half=precision == "bf16").cpu()
+    function = InferenceGraph(model, precision=precision).cpu()
     example = function.example()
     with suppress_warnings():
         traced = torch.jit.trace(function, example_kwarg_inputs=example, check_trace=False)
@@ -62,7 +63,7 @@ def quantized(graph: Any, calibration: Sequence[Mapping[str, Any]], parts: str =
     """Quantise convolutions and matrix products to 8 bits (NNCF, post-training).
 
     Args:
-        graph: a float32 ``openvino.Model``.
+        graph: an ``openvino.Model`` in float32 or bfloat16.
         calibration: the processor's outputs, from which the range of each activation is read.
         parts: regular expression of the names of what is quantised.
     """

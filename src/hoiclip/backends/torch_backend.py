@@ -41,7 +41,7 @@ class GraphBackend(Backend):
 
     def __init__(self, model: HoiClipModel, name: str, precision: str, device: torch.device) -> None:
         self.name, self.precision, self.device = name, precision, device
-        graph = InferenceGraph(model, half=precision == "bf16").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        graph = InferenceGraph(model, precision=precision).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.input_names, self.output_names = graph.input_names, graph.output_names
         self.run = torch.compile(graph, dynamic=True) if name == "compile" else graph
 
