@@ -2,8 +2,9 @@
 
 Exports a model for OpenVINO and prints, for each precision, what `hoiclip detect PHOTO --model EXPORTED` takes from the
 start of its process to its end, triplets printed, and the most memory it holds; and in a process that is warm, a
-forward pass beside the way from file to triplets.  Then, how many images a second one core computes, all cores with one
-image at a time, and all with one process a core, which is what `hoiclip detect --ray` does.  No torch is loaded where
+forward pass beside the way from file to triplets.  Then, how many images a second come from files on one core, on all
+cores with one image at a time, with an image a core (streams, as `hoiclip detect FOLDER` does it), and with a process a
+core, which is what `hoiclip detect --ray` does.  No torch is loaded where
 these are measured.  Photographs are drawn, twice as large as the detector's view; int8 is calibrated with others.
 """
 
@@ -50,16 +51,18 @@ print(json.dumps({name: statistics.median(found[1:]) for name, found in times.it
 """
 
 RATE = """
-import sys, time
+import itertools, sys, time
 import hoiclip
 hoiclip.keep_freed_memory()
-detector, file, seconds = hoiclip.load(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-detector(file)
+detector, seconds = hoiclip.load(sys.argv[1], streams=int(sys.argv[4])), float(sys.argv[3])
+coming = detector.detect_files(itertools.repeat(sys.argv[2]), keep_images=False)
+for _ in range(4):
+    next(coming)
 print("ready", flush=True)
 sys.stdin.readline()  # all begin together
 begun, images = time.perf_counter(), 0
 while time.perf_counter() < begun + seconds:
-    detector(file)
+    next(coming)
     images += 1
 print(images / (time.perf_counter() - begun))
 """
@@ -81,9 +84,9 @@ def python(*words: object) -> str:
     return done.stdout
 
 
-def rate(model: Path, photo: Path, processes: int, threads: int, seconds: float) -> float:
+def rate(model: Path, photo: Path, processes: int, threads: int, streams: int, seconds: float) -> float:
     """Images a second of so many processes at once, from file to triplets."""
-    command = [sys.executable, "-c", RATE, str(model), str(photo), str(seconds)]
+    command = [sys.executable, "-c", RATE, str(model), str(photo), str(seconds), str(streams)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     running = [subprocess.Popen(command, **pipes) for _ in range(processes)]
@@ -133,10 +136,13 @@ def main() -> None:
             cells = [f"{size:.0f}", f"{seconds:.1f}", f"{peak:.0f}", f"{warm['model']:.0f}", f"{warm['whole']:.0f}"]
             print("|", " | ".join([precision, *cells, f"{warm['whole'] / warm['model']:.2f}"]), "|", flush=True)
         cores = os.cpu_count() or 1
-        print(f"\n| images/s | one core | {cores} cores, an image at a time | {cores} processes of one core |")
-        print("|---|---:|---:|---:|")
+        print(
+            f"\n| images/s | one core | {cores} cores, an image at a time | {cores} images at a time "
+            f"| {cores} processes of one core |"
+        )
+        print("|---|---:|---:|---:|---:|")
         for precision in args.precisions.split(","):
-            ways = [(1, 1), (1, cores), (cores, 1)]
+            ways = [(1, 1, 1), (1, cores, 1), (1, cores, cores), (cores, 1, 1)]
             rates = [rate(folder / precision, photo, *way, args.seconds) for way in ways]
             print("|", " | ".join([precision, *(f"{one:.2f}" for one in rates)]), "|", flush=True)
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -25,6 +26,7 @@ import hoiclip
 from hoiclip.benchmark.measurement import machine, seconds_of
 from hoiclip.benchmark.synthetic import save_seeded_model
 from hoiclip.boxes import box_iou
+from hoiclip.cli.detect import streams_for
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections, draw_triplets, first_alike
 from hoiclip.evaluation.hicodet import HicoDetEvaluator
@@ -209,39 +211,52 @@ def model_seconds(detector: Any, image: Image.Image, frames: int) -> float:
     return frames * float(np.median(times))
 
 
-def throughput(detector: Any, seed: int, frames: int, size: int = SIZE) -> list[str]:
-    """Frames a second from a file to a file, beside those of the model alone, before and after."""
+def streams_seconds(detector: Any, image: Image.Image, frames: int) -> float:
+    """What so many forward passes alone take, as many at once as the detector has streams."""
+    forward = forward_pass(detector, image)
+    with ThreadPoolExecutor(detector.streams) as pool:
+        list(pool.map(lambda _: forward(), range(3 * detector.streams)))
+        start = time.perf_counter()
+        list(pool.map(lambda _: forward(), range(frames)))
+        return time.perf_counter() - start
+
+
+def throughput(one: Any, detector: Any, seed: int, frames: int, size: int = SIZE) -> list[str]:
+    """Frames a second from a file to a file, beside those of the model alone, before and after.
+
+    Args:
+        one: the detector with an image at a time, the measure.
+        detector: the same as ``hoiclip detect`` opens it for a video.
+        seed, frames, size: of the film.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         film, path = Film(seed, 0, 100, size), Path(scratch, "film.mp4")
         with VideoWriter(path, Fraction(RATE)) as writer:
             for t in range(frames):
                 writer.add(film[t % 100][0], t / RATE)
-        alone = [model_seconds(detector, film[0][0], frames)]
-        owner, name = (detector.runtime, "compute") if hasattr(detector, "runtime") else (detector, "backend")
-        compute, working = getattr(owner, name), 0.0
-
-        def timed(*args: Any, **inputs: Any) -> Any:
-            nonlocal working
-            begun = time.perf_counter()
-            outputs = compute(*args, **inputs)
-            working += time.perf_counter() - begun
-            return outputs
-
-        setattr(owner, name, timed)
+        alone = [model_seconds(one, film[0][0], frames)]
+        streams_seconds(detector, film[0][0], detector.streams)  # warm, as the other is
         start = time.perf_counter()
         with VideoReader(path) as reader:
             detect_video(detector, reader, drawing=Path(scratch, "drawn.mp4"))
         whole = time.perf_counter() - start
-        setattr(owner, name, compute)
-        alone.append(model_seconds(detector, film[0][0], frames))
+        alone.append(model_seconds(one, film[0][0], frames))
+        several = streams_seconds(detector, film[0][0], frames) if detector.streams > 1 else None
     model = sum(alone) / 2
     return [
         f"frames per second, file to file    {frames / whole:.1f}",
         f"frames per second, model alone     {frames / model:.1f}"
         f"   before {frames / alone[0]:.1f}, after {frames / alone[1]:.1f}",
         f"ratio                              {model / whole:.2f}",
-        f"share of the time in the model     {working / whole:.2f}",
-    ]
+    ] + ([f"frames per second, {detector.streams} streams alone   {frames / several:.1f}"] if several else [])
+
+
+def both(model: Any) -> tuple[Any, Any]:
+    """The detector with an image at a time, and as ``hoiclip detect`` opens it for a video."""
+    one = hoiclip.load(model, device="cpu", batch_size=1)
+    if not isinstance(one, hoiclip.ExportedDetector):
+        return one, one
+    return one, hoiclip.load(model, streams=streams_for(0, videos=True))
 
 
 def save_strip(detector: Any, seed: int, index: int, path: Path) -> None:
@@ -279,10 +294,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             if args.model is None:
                 save_seeded_model(Path(scratch), 0)
-            detector = hoiclip.load(args.model or Path(scratch), device="cpu", batch_size=1)
+            one, detector = both(args.model or Path(scratch))
         if args.size:
-            detector.set_size(args.size)
-        for line in throughput(detector, args.seed, args.full_size, 640):
+            one.set_size(args.size), detector.set_size(args.size)
+        for line in throughput(one, detector, args.seed, args.full_size, 640):
             print(line, flush=True)
         return
     detector = hoiclip.load(args.model, device="cpu")
@@ -291,7 +306,7 @@ def main() -> None:
         return
     about = machine(torch.device(detector.device))
     print(f"{about['processor']}, {about['threads']} threads, {args.films} films of seed {args.seed}")
-    for line in throughput(detector, args.seed, 1000):
+    for line in throughput(*both(args.model), args.seed, 1000):
         print(line, flush=True)
     print(HEAD)
     for line in compare(detect_films(detector, args.seed, args.films, args.frames)):

@@ -234,6 +234,52 @@ def test_an_exported_folder_has_a_processor_and_a_backend_of_torch_tensors(expor
     assert np.allclose(found.scores, detector(picture, threshold=0.0, top_k=5).scores, atol=1e-6)
 
 
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_streams_change_no_answer(to: str, exported: dict[str, Path], tmp_path: Path) -> None:
+    files = [tmp_path / f"{seed}.png" for seed in range(9)]
+    for seed, file in enumerate(files):
+        Image.fromarray(recipe.image(seed, 90, 120 - seed)).save(file)
+    options = {"threshold": 0.0, "top_k": 5}
+    expected = [hoiclip.load(exported[to])(file, **options) for file in files]
+    detector = hoiclip.load(exported[to], streams=2)
+    assert detector.runtime.streams == 2
+    ways = {
+        "files": [found for _, _, found in detector.detect_files(files, **options)],
+        "a list": detector(files, **options),
+        "a generator": list(detector((str(file) for file in files), **options)),
+        "one by one": [detector(file, **options) for file in files],
+    }
+    for way, found in ways.items():
+        assert [str(one.source) for one in found] == [str(file) for file in files], way
+        for one, wanted in zip(found, expected, strict=True):
+            assert one.hoi_ids.tolist() == wanted.hoi_ids.tolist(), way
+            assert np.allclose(one.scores, wanted.scores, atol=1e-5), way
+    files[4].write_bytes(b"broken")
+    with pytest.raises(HoiError, match=re.escape("4.png: is no image")):
+        detector(files)
+
+
+def test_streams_are_of_exported_models_and_single_images(exported: dict[str, Path], folder: Path) -> None:
+    with pytest.raises(HoiError, match="streams 2: only exported models have them; run hoiclip export first"):
+        hoiclip.load(folder, streams=2)
+    with pytest.raises(HoiError, match="streams 2, batch_size 4: give one of them"):
+        hoiclip.load(exported["openvino"], streams=2, batch_size=4)
+    with pytest.raises(HoiError, match="streams must be a whole number from 1 to 256, not '0'"):
+        hoiclip.load(exported["openvino"], streams=0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "images", "videos", "streams"), [(2, 3, False, 1), (2, 4, False, 2), (2, 0, True, 2), (16, 8, False, 4)]
+)
+def test_the_command_takes_streams_for_many_images_and_videos(
+    cores: int, images: int, videos: bool, streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hoiclip.cli.detect import streams_for
+
+    monkeypatch.setattr("hoiclip.backends.runtimes.threads_to_use", lambda: cores)
+    assert streams_for(images, videos) == streams
+
+
 def test_threads_are_those_that_the_environment_names(exported: dict[str, Path]) -> None:
     program = "from hoiclip.backends.runtimes import threads_to_use; print(threads_to_use())"
     for wish, threads in (("3", "3"), ("5,2", "5")):
@@ -306,7 +352,7 @@ def test_new_sizes_compile_nothing_new(folder: Path) -> None:
     backend = hoiclip.load(folder, device="cpu", backend="openvino").backend
     for size in SIZES:
         backend(**inputs(*size))
-    compiled = backend._runtime._request.get_compiled_model()
+    compiled = backend._runtime._compiled
     assert [i.get_partial_shape().is_dynamic for i in compiled.inputs] == [True] * 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 import weakref
 from collections.abc import Iterator, Sequence
@@ -48,12 +49,16 @@ class Detect:
         return [Detections.empty(WORDS, p.size) for p in batch]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
-@pytest.mark.parametrize("readers", [1, 4])
-def test_results_come_in_order_with_the_broken_ones_in_their_places(batch_size: int, readers: int) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "readers", "streams"), [(1, 1, 1), (2, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 1), (5, 4, 1), (1, 2, 3)]
+)
+def test_results_come_in_order_with_the_broken_ones_in_their_places(
+    batch_size: int, readers: int, streams: int
+) -> None:
     kinds = ["broken", "wide", "tall", "broken", "broken", "wide", "wide", "square", "tall", "wide", "broken"] * 3
     names = [f"{kind}-{i}" for i, kind in enumerate(kinds)]
-    found = list(detect_stream(names, read, Detect(), batch_size=batch_size, readers=readers))
+    options = {"batch_size": batch_size, "readers": readers, "streams": streams}
+    found = list(detect_stream(names, read, Detect(), **options))
     assert [path for path, _, _ in found] == [Path(n) for n in names]
     for (path, picture, result), kind in zip(found, kinds, strict=True):
         if kind == "broken":
@@ -63,6 +68,29 @@ def test_results_come_in_order_with_the_broken_ones_in_their_places(batch_size: 
             assert picture is not None
             assert isinstance(result, Detections)
             assert result.image_size == (picture.height, picture.width) == SIZES[kind]
+
+
+def test_streams_detect_in_as_many_images_at_once() -> None:
+    together = threading.Barrier(3)
+
+    def detect(batch: Sequence[PreparedImage]) -> list[Detections]:
+        together.wait(timeout=30)  # raises unless three are here at the same time
+        return [Detections.empty(WORDS, p.size) for p in batch]
+
+    names = [f"wide-{i}" for i in range(12)]
+    assert [path.name for path, _, _ in detect_stream(names, read, detect, streams=3)] == names
+
+
+def test_what_goes_wrong_in_a_stream_is_raised_in_its_turn() -> None:
+    def detect(batch: Sequence[PreparedImage]) -> list[Detections]:
+        if batch[0].size == SIZES["tall"]:
+            raise HoiError("the graph does not take these images")
+        return [Detections.empty(WORDS, p.size) for p in batch]
+
+    run = detect_stream(["wide-0", "tall-1", "wide-2"], read, detect, streams=2)
+    assert next(run)[0] == Path("wide-0")
+    with pytest.raises(HoiError, match="does not take these"):
+        next(run)
 
 
 def test_nothing_and_only_broken_files() -> None:
@@ -85,8 +113,8 @@ def test_batches_hold_one_size_and_fill_up_from_further_back() -> None:
     assert detect.batches == [((8, 12), 1), *[((12, 8), 4)] * 5]
 
 
-@pytest.mark.parametrize(("batch_size", "readers"), [(1, 1), (1, 4), (4, 2)])
-def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int) -> None:
+@pytest.mark.parametrize(("batch_size", "readers", "streams"), [(1, 1, 1), (1, 4, 1), (4, 2, 1), (1, 1, 3)])
+def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int, streams: int) -> None:
     alive: set[int] = set()
     most = 0
     taken = 0
@@ -105,9 +133,10 @@ def test_the_pictures_in_memory_are_bounded(batch_size: int, readers: int) -> No
             taken = i + 1
             yield f"{['wide', 'tall', 'square'][i % 3]}-{i}"
 
-    bound = images_in_flight(batch_size, readers)
+    bound = images_in_flight(batch_size, readers if streams == 1 else 4)  # of three streams, four threads read
     given = 0
-    for _, picture, _ in detect_stream(names(), counting, Detect(), batch_size=batch_size, readers=readers):
+    options = {"batch_size": batch_size, "readers": readers, "streams": streams}
+    for _, picture, _ in detect_stream(names(), counting, Detect(), **options):
         given += 1
         assert picture is not None
         most = max(most, len(alive))
@@ -178,8 +207,6 @@ def test_stopping_early_leaves_no_reader_behind() -> None:
     run = detect_stream((f"wide-{i}" for i in range(10**9)), read, Detect(), readers=3)
     assert next(run)[0] == Path("wide-0")
     run.close()
-    import threading
-
     assert not [t for t in threading.enumerate() if t.name.startswith("hoiclip-reader")]
 
 

@@ -136,20 +136,22 @@ def model_argument(parser: argparse.ArgumentParser) -> None:
     hub_arguments(parser)
 
 
-def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: bool = False) -> Any:
+def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: bool = False, streams: int = 1) -> Any:
     """Load what :func:`model_argument`, :func:`backend_arguments` and :func:`size_argument` ask for.
 
     Args:
         args: of the command.
         vocabulary: ask for these interactions instead of what was trained.
         playground: training-free takes the shipped miniature parts, where none are named.
+        streams: images at once, where the model is an exported one.
     """
     from hoiclip.backends.manifest import is_exported
     from hoiclip.inference.image_detector import PLAYGROUND
     from hoiclip.inference.loading import TRAINING_FREE, load
 
     fetch_named_model(args)
-    if args.model is None or not is_exported(args.model):  # an exported model needs no torch to be quietened
+    exported = args.model is not None and is_exported(args.model)
+    if not exported:  # an exported model needs no torch to be quietened
         quiet_libraries()
     shipped = PLAYGROUND if playground and args.model == TRAINING_FREE else None
     detector = load(
@@ -162,11 +164,12 @@ def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: 
         token=args.token,
         detector=args.detector or shipped,
         clip=args.clip or shipped,
+        streams=streams if exported else 1,
     )
     return detector.set_size(args.size) if args.size else detector
 
 
-def open_detector(args: argparse.Namespace) -> Any:
+def open_detector(args: argparse.Namespace, *, streams: int = 1) -> Any:
     """The detector, asked for the interactions that the options name; likely slips are told on stderr."""
     from hoiclip.vocabulary import HoiVocabulary
     from hoiclip.words import split_words
@@ -179,7 +182,7 @@ def open_detector(args: argparse.Namespace) -> Any:
 
     from hoiclip.inference.loading import SHIPPED_MODEL, TRAINING_FREE
 
-    detector = open_model(args, vocabulary)
+    detector = open_model(args, vocabulary, streams=streams)
     if args.verbs is not None:
         vocabulary = detector.vocabulary.with_verbs(split_words(args.verbs))
         tell_slips(vocabulary, detector.vocabulary)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hoiclip.inference.detector import HoiDetector
     from hoiclip.inference.image_detector import ImageDetector
 
+MOST_STREAMS = 4  # images computed at once; each takes a few hundred MiB
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
@@ -112,7 +114,7 @@ def detect(args: argparse.Namespace) -> int:
         if args.html:
             save_gallery(args.out, drawings)
         return 0
-    detector = open_detector(args)
+    detector = open_detector(args, streams=streams_for(len(waiting), bool(videos)))
     known = getattr(detector, "probabilities", None)
     least = detector.default_threshold if args.threshold is None else args.threshold
     if known is not None and args.threshold is None:
@@ -127,6 +129,14 @@ def detect(args: argparse.Namespace) -> int:
         threshold = detector.default_threshold if args.threshold is None else args.threshold
         code = max(code, detect_videos(args, detector, writer, videos, threshold))
     return code
+
+
+def streams_for(images: int, videos: bool) -> int:
+    """How many images an exported model computes at once: one, answered soonest, unless many or a video come."""
+    from hoiclip.backends.runtimes import threads_to_use
+
+    streams = min(MOST_STREAMS, threads_to_use())
+    return streams if videos or images >= 2 * streams else 1
 
 
 def detect_images(

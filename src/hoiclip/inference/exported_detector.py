@@ -13,7 +13,7 @@ import numpy as np
 from hoiclip.backends.manifest import Manifest
 from hoiclip.backends.runtimes import open_graph
 from hoiclip.detections import Detections
-from hoiclip.errors import HoiError
+from hoiclip.errors import HoiError, whole_number
 from hoiclip.image_preparation import ImagePreparation
 from hoiclip.inference.loaded_detector import LoadedDetector
 from hoiclip.inference.prefetch import PreparedImage
@@ -34,13 +34,15 @@ class ExportedDetector(LoadedDetector):
         folder: where it is.
         device: "cpu", or for onnx also "cuda".
         batch_size: how many images of equal resized size share a forward pass; by default 1.
+        streams: how many images are computed at once, each with its share of the cores. 1 answers soonest; as
+            many as there are cores go through folders and videos at the highest rate.
 
     Attributes:
         model: None, as there is none.
         manifest: what the folder says of itself.
 
     Raises:
-        HoiError: a damaged folder, a runtime that is not installed or cannot use the device.
+        HoiError: a damaged folder, a runtime that is not installed or cannot use the device, streams of batches.
     """
 
     model: None = None
@@ -51,13 +53,18 @@ class ExportedDetector(LoadedDetector):
         *,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
+        streams: int = 1,
     ) -> None:
+        whole_number("streams", streams, 1, 256)
+        if streams > 1 and (batch_size or 1) > 1:
+            raise HoiError(f"streams {streams}, batch_size {batch_size}: give one of them; streams take single images")
         self.manifest = Manifest.read(folder)
         self.folder: Path = Path(folder)
         self.preparation = ImagePreparation.read(folder)
         self.device = "cpu" if device in (None, "auto") else str(device)
         self.batch_size = batch_size or 1
-        self.runtime = open_graph(folder, self.device.partition(":")[0])
+        self.streams = streams
+        self.runtime = open_graph(folder, self.device.partition(":")[0], streams)
         self._process = os.getpid()
         self._refuse_other_vocabulary()
         self._calibrate(folder)

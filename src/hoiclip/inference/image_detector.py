@@ -47,12 +47,14 @@ class ImageDetector(ABC):
     Attributes:
         device: where it computes.
         batch_size: how many images of equal input size share a forward pass.
+        streams: how many images are computed at once.
         default_threshold: least probability of what is shown, where the caller names none; of a calibrated model
             that of classes without one of their own.
     """
 
     device: torch.device | str
     batch_size: int
+    streams: int = 1
     default_threshold: float = 0.3
 
     @property
@@ -153,10 +155,11 @@ class ImageDetector(ABC):
             "zero_shot_top_k": zero_shot_top_k,
             "nms": nms,
         }
+        one_by_one = self._at_once if self.streams > 1 else self._one_by_one
         if isinstance(images, Iterator) and not hasattr(images, "read"):  # files give their lines
-            return self._one_by_one(images, options)
+            return one_by_one(images, options)
         if isinstance(images, (list, tuple)):
-            return list(self._one_by_one(images, options))
+            return list(one_by_one(images, options))
         return next(self._one_by_one([images], options))
 
     def _one_by_one(self, images: Iterable[ImageLike], options: dict[str, Any]) -> Iterator[Detections]:
@@ -170,6 +173,20 @@ class ImageDetector(ABC):
                 results |= zip((i for i, _ in batch), found, strict=True)
             for i, image in enumerate(given):
                 yield replace(results[i], source=None if hasattr(image, "read") else image)  # a file was read up
+
+    def _at_once(self, images: Iterable[ImageLike], options: dict[str, Any]) -> Iterator[Detections]:
+        """Detections in order; as many images are computed at once as there are streams."""
+        stream = detect_stream(
+            enumerate(images),
+            lambda item: self._prepare(open_image(item[1])),
+            partial(self._detect_batch, **options),
+            pixels=lambda item: 0,
+            streams=self.streams,
+        )
+        with closing(stream):
+            for (_, image), _, found in stream:
+                assert isinstance(found, Detections)  # what is wrong with an image was raised
+                yield replace(found, source=None if hasattr(image, "read") else image)
 
     def detect_files(
         self,
@@ -209,6 +226,7 @@ class ImageDetector(ABC):
             detect,
             batch_size=self.batch_size,
             readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
+            streams=self.streams,
         )
         with closing(stream):  # readers end with whoever stops listening
             for path, image, result in stream:
@@ -260,6 +278,7 @@ class ImageDetector(ABC):
             batch_size=self.batch_size,
             readers=readers or max(1, min(READERS, (os.cpu_count() or 1) // 2)),
             pixels=lambda named: 0 if callable(named[1]) or is_address(named[1]) else declared_pixels(named[1]),
+            streams=self.streams,
         )
         with closing(stream):
             for (name, _), _, found in stream:
@@ -289,6 +308,7 @@ class ImageDetector(ABC):
                 batch_size=self.batch_size,
                 readers=max(1, min(READERS, (os.cpu_count() or 1) // 2)),
                 pixels=lambda frame: frame.image.width * frame.image.height,
+                streams=self.streams,
             )
             for frame, _, found in stream:
                 assert isinstance(found, Detections)  # reading a picture that is there cannot fail

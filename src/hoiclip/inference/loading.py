@@ -63,6 +63,7 @@ def load(
     token: str | None = None,
     detector: str | Path | None = None,
     clip: str | Path | None = None,
+    streams: int = 1,
 ) -> HoiDetector | ExportedDetector: ...
 def load(
     source: str | Path | None = None,
@@ -77,6 +78,7 @@ def load(
     token: str | None = None,
     detector: str | Path | None = None,
     clip: str | Path | None = None,
+    streams: int = 1,
 ) -> HoiDetector | ExportedDetector | TrainingFreeDetector:
     """Load a detector, ready to be called with images.
 
@@ -92,10 +94,13 @@ def load(
         revision: branch, tag or commit of a hub id.
         token: that may read a private hub id; by default the one of ``hf auth login`` or ``HF_TOKEN``.
         detector, clip: the parts of ``training-free``, see :meth:`TrainingFreeDetector.from_parts`.
+        streams: of an exported folder, see :class:`ExportedDetector`.
 
     Raises:
         HoiError: if there is no model there.
     """
+    if streams != 1 and (source is None or not is_exported(source)):
+        raise HoiError(f"streams {streams}: only exported models have them; run hoiclip export first")
     if source == TRAINING_FREE:
         return _training_free(backend, vocabulary, detector, clip, device, batch_size, precision)
     for option, given in (("detector", detector), ("clip", clip)):
@@ -110,7 +115,7 @@ def load(
     if is_exported(folder):
         _refuse_other_choice(source, folder, backend, precision)
         with called(source, folder):
-            exported = ExportedDetector(folder, device=device, batch_size=batch_size)
+            exported = ExportedDetector(folder, device=device, batch_size=batch_size, streams=streams)
         return exported if vocabulary is None else exported.set_vocabulary(vocabulary)
     from hoiclip.inference.detector import HoiDetector  # loads torch and transformers
 

@@ -3,6 +3,8 @@
     paths -> readers (threads): decode, resize, both views -> line of waiting images, in order
           -> the first one and others of its size: one batch -> results, in the order of the paths
 
+With several streams, each thread detects in the image that it has read.
+
 Threads, because decoding, resizing and normalising let go of the interpreter; processes would have to
 send every image through a pipe.  Which images share a batch depends on their order alone, never
 on who was read first, so a run can be repeated to the bit.
@@ -15,11 +17,12 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -76,13 +79,20 @@ def prepare(
     return PreparedImage(processor.views(image), size, image if keep_image and not draft else None)
 
 
+class Answer(NamedTuple):
+    """An image that the thread which read it has detected in as well."""
+
+    image: Image.Image | None
+    found: Detections
+
+
 @dataclass
 class Pending:
     """An image of the stream: being read, ready, or done."""
 
     path: Any
     pixels: int
-    reading: Future[PreparedImage | HoiError]
+    reading: Future[PreparedImage | HoiError | Answer]
     ready: PreparedImage | None = None
     image: Image.Image | None = None
     result: Detections | HoiError | None = None
@@ -93,6 +103,8 @@ class Pending:
             read = self.reading.result()
             if isinstance(read, HoiError):
                 self.result = read
+            elif isinstance(read, Answer):
+                self.image, self.result = read
             else:
                 self.ready = read
             del self.reading  # holds what was read
@@ -111,6 +123,7 @@ def detect_stream(
     batch_size: int = 1,
     readers: int = 2,
     pixels: Callable[[Any], int] = declared_pixels,
+    streams: int = 1,
 ) -> Generator[tuple[Any, Image.Image | None, Detections | HoiError], None, None]:
     """Go through files; at most :func:`images_in_flight` of them are in memory at any time.
 
@@ -123,11 +136,16 @@ def detect_stream(
         batch_size: how many images share a forward pass.
         readers: threads that read.
         pixels: how many a file will have once it is read.
+        streams: so many images are detected in at once, by the threads that read them; needs batches of 1.
 
     Yields:
         In the order of ``paths``: the path, the image if kept, and its detections; or the path,
         None and what is wrong with the file.
     """
+    work: Callable[[Any], PreparedImage | HoiError | Answer] = read
+    if streams > 1:
+        # half as many threads more: while one prepares an image, the streams have work
+        readers, work = streams + max(1, streams // 2), partial(_answer, read, detect)
     limit = images_in_flight(batch_size, readers) - 1  # one more is with whoever called us
     named = (Path(path) if isinstance(path, str) and not is_address(path) else path for path in paths)
     coming = ((path, 0 if is_address(path) else pixels(path)) for path in named)
@@ -140,7 +158,7 @@ def detect_stream(
                 path, size = held_back = following
                 if line and sum(place.pixels for place in line) + size > MOST_PIXELS:
                     break  # its turn comes when others are done; in order, so that batches do not depend on time
-                line.append(Pending(path, size, pool.submit(read, path)))
+                line.append(Pending(path, size, pool.submit(work, path)))
                 held_back = None
             if not line:
                 return
@@ -150,6 +168,16 @@ def detect_stream(
             yield done.path, done.image, done.result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _answer(
+    read: Callable[[Any], PreparedImage | HoiError],
+    detect: Callable[[Sequence[PreparedImage]], list[Detections]],
+    path: Any,
+) -> Answer | HoiError:
+    """Read one image and detect in it."""
+    prepared = read(path)
+    return prepared if isinstance(prepared, HoiError) else Answer(prepared.image, detect([prepared])[0])
 
 
 def _detect_first(
