@@ -190,6 +190,27 @@ def test_one_row_in_this_process(tmp_path: Path, model_folder: Path) -> None:
         assert 0 < plain["gflop_per_image"] < row["gflop_per_image"]
 
 
+def test_graph_runtimes_are_measured_from_an_exported_folder(tmp_path: Path, model_folder: Path) -> None:
+    draw_photos(tmp_path / "photos", (64, 96), 3, seed=0)
+    kept = {}
+    for backend in ("torch", "openvino"):
+        keep = tmp_path / f"{backend}.npz"
+        row = measure(
+            Job(
+                str(model_folder), backend, size=(64, 96), repeats=2, photos=str(tmp_path / "photos"),
+                keep=str(keep),
+            )
+        )  # fmt: skip
+        for name in ("model_ms", "end_to_end_ms", "images_per_second", "peak_memory_mib", "load_s"):
+            assert row[name] > 0, name
+        kept[backend] = dict(np.load(keep))
+    assert kept["openvino"].keys() == kept["torch"].keys()
+    difference = differences(kept["torch"], kept["openvino"])
+    assert 0 < difference["max_logit_difference"] < 1e-3
+    row = measure(Job(str(model_folder), "openvino", "int4", size=(64, 96)))
+    assert row["error"].startswith("--precision int4: unknown; choose one of fp32, bf16, int8")
+
+
 def test_a_row_in_a_fresh_process_and_what_goes_wrong_in_one(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

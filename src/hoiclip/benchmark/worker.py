@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from hoiclip.benchmark.measurement import PeakMemory, count_operations, matmul_p
 from hoiclip.benchmark.synthetic import draw_photo
 from hoiclip.errors import HoiError
 from hoiclip.inference.detector import HoiDetector
+from hoiclip.inference.exported_detector import ExportedDetector
 from hoiclip.models.configuration import HoiClipConfig
 
+EXPORTED = ("onnx", "openvino")  # what users run from an exported folder, and so is measured from one
 PATIENCE = 60  # seconds a forward pass may take; torch emulates bfloat16 where the processor lacks it
 
 
@@ -36,52 +41,88 @@ def measure(job: Job) -> Row:
     """
     import hoiclip
 
-    try:
-        if job.backend != BASELINE:
-            hoiclip.keep_freed_memory()
-        if job.backend in (BASELINE, BASELINE_KEEPING_MEMORY):
-            return _measure_baseline(job)
-        start = time.perf_counter()
-        detector = hoiclip.load(
-            job.model,
-            backend=job.backend,
-            precision=job.precision,
-            device=job.device,
-            batch_size=job.batch,
-            calibration=job.calibration,
-        )
-        assert isinstance(detector, HoiDetector)  # bench takes no exported folder
-        loaded = time.perf_counter() - start
-        detector.processor.shortest_edge, detector.processor.longest_edge = min(job.size), max(job.size)
-        image = draw_photo(job.size, seed=0)
-        inputs = detector.processor([image] * job.batch).to(detector.device)
+    with ExitStack() as stack:
+        try:
+            if job.backend != BASELINE:
+                hoiclip.keep_freed_memory()
+            if job.backend in (BASELINE, BASELINE_KEEPING_MEMORY):
+                return _measure_baseline(job)
+            if job.backend in EXPORTED:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoiclip-bench-"))) / "exported"
+                _export(job, folder)
+                start = time.perf_counter()
+                return _measure_detector(job, ExportedDetector(folder, device=job.device, batch_size=job.batch), start)
+            start = time.perf_counter()
+            detector = hoiclip.load(
+                job.model, backend=job.backend, precision=job.precision, device=job.device, batch_size=job.batch
+            )
+            assert isinstance(detector, HoiDetector)  # bench takes no exported folder
+            return _measure_detector(job, detector, start)
+        except HoiError as error:
+            return failed(job, str(error))
+
+
+def _export(job: Job, folder: Path) -> None:
+    """Export the model in a process of its own, which takes the memory for it along.
+
+    Raises:
+        HoiError: what the export says.
+    """
+    command = ["export", job.model, "--to", job.backend, "--precision", job.precision, "--size", str(min(job.size))]
+    command += ["--calibration", job.calibration] if job.calibration and job.precision == "int8" else []
+    done = subprocess.run(
+        [sys.executable, "-m", "hoiclip", *command, "--out", str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"the export ended with code {done.returncode}"]
+        raise HoiError(said[-1].removeprefix("hoiclip: "))
+
+
+def _measure_detector(job: Job, detector: HoiDetector | ExportedDetector, start: float) -> Row:
+    """Time the model of a detector that began to load at ``start``, and its way from files to detections."""
+    loaded = time.perf_counter() - start
+    detector.preparation.shortest_edge, detector.preparation.longest_edge = min(job.size), max(job.size)
+    image, device = draw_photo(job.size, seed=0), torch.device(detector.device)
+    work: Callable[[], Any]
+    if isinstance(detector, ExportedDetector):
+        recorder = Recorder(detector.runtime)
+        detector.runtime = recorder  # type: ignore[assignment]
+        views = detector.preparation.views(image)
+        names = ("pixel_values", "clip_pixel_values")
+        arrays = {name: np.stack([np.asarray(view)] * job.batch) for name, view in zip(names, views, strict=True)}
+
+        def work() -> Any:
+            return recorder.backend.compute(arrays)
+
+    else:
         recorder = Recorder(detector.backend)
         detector.backend = recorder  # type: ignore[assignment]
-        with torch.inference_mode():
-            row = _time_model(job, lambda: recorder.backend(**inputs), detector.device)
-            row["load_s"] = loaded
-            if job.backend == "torch" and job.precision == "fp32":
-                one = {name: tensor[:1] for name, tensor in inputs.items()}
-                row["gflop_per_image"] = count_operations(lambda: recorder.backend(**one)) / 1e9
-        memory: PeakMemory = row.pop("memory")
-        if job.photos is not None:
-            files = sorted(Path(job.photos).iterdir())
-            first = files[: job.batch]
-            everything: dict[str, Any] = {"threshold": 0.0, "top_k": TOP}
-            times = seconds_of(lambda: detector(first, **everything), job.repeats, detector.device)
-            row["end_to_end_ms"] = 1000 * statistics.median(times)
-            recorder.kept = []
-            (whole,) = seconds_of(
-                lambda: list(detector.detect_files(files, keep_images=False, **everything)), 1, detector.device
-            )
-            row["images_per_second"] = len(files) / whole
-            if job.keep is not None:
-                kept: dict[str, Any] = {**recorder.outputs(), "object_ids": detector.vocabulary.object_ids}
-                np.savez(job.keep, **kept)
-        row["peak_memory_mib"] = memory.mib()
-        return row
-    except HoiError as error:
-        return failed(job, str(error))
+        inputs = detector.processor([image] * job.batch).to(device)
+
+        def work() -> Any:
+            return recorder.backend(**inputs)
+
+    with torch.inference_mode():
+        row = _time_model(job, work, device)
+        row["load_s"] = loaded
+        if job.backend == "torch" and job.precision == "fp32":
+            one = {name: tensor[:1] for name, tensor in inputs.items()}
+            row["gflop_per_image"] = count_operations(lambda: recorder.backend(**one)) / 1e9
+    memory: PeakMemory = row.pop("memory")
+    if job.photos is not None:
+        files = sorted(Path(job.photos).iterdir())
+        first = files[: job.batch]
+        everything: dict[str, Any] = {"threshold": 0.0, "top_k": TOP}
+        times = seconds_of(lambda: detector(first, **everything), job.repeats, device)
+        row["end_to_end_ms"] = 1000 * statistics.median(times)
+        recorder.kept = []
+        (whole,) = seconds_of(lambda: list(detector.detect_files(files, keep_images=False, **everything)), 1, device)
+        row["images_per_second"] = len(files) / whole
+        if job.keep is not None:
+            kept: dict[str, Any] = {**recorder.outputs(), "object_ids": detector.vocabulary.object_ids}
+            np.savez(job.keep, **kept)
+    row["peak_memory_mib"] = memory.mib()
+    return row
 
 
 def _time_model(job: Job, work: Callable[[], Any], device: torch.device) -> Row:
@@ -121,7 +162,7 @@ def _peak(job: Job, device: torch.device) -> float | None:
 
 
 class Recorder:
-    """A backend that can keep its outputs."""
+    """A backend or a graph's runtime that can keep its outputs."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -136,6 +177,13 @@ class Recorder:
             found = {name: getattr(outputs, name) for name in COMPARED}
             self.kept.append({n: t.float().cpu().numpy().copy() for n, t in found.items() if t is not None})
         return outputs
+
+    def compute(self, arrays: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+        """As a runtime."""
+        found: dict[str, np.ndarray] = self.backend.compute(arrays)
+        if self.kept is not None:
+            self.kept.append({name: found[name] for name in COMPARED if name in found})
+        return found
 
     def outputs(self) -> dict[str, np.ndarray]:
         """(B, ...) by name, of all images in order."""

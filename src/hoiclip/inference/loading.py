@@ -99,24 +99,18 @@ def load(
     Raises:
         HoiError: if there is no model there.
     """
-    if streams != 1 and (source is None or not is_exported(source)):
-        raise HoiError(f"streams {streams}: only exported models have them; run hoiclip export first")
     if source == TRAINING_FREE:
         return _training_free(backend, vocabulary, detector, clip, device, batch_size, precision)
-    for option, given in (("detector", detector), ("clip", clip)):
-        if given is not None:
-            raise HoiError(f"{option} {given}: is a part of {TRAINING_FREE}; name that as the model, or leave it out")
-    if source is None:
-        if not (SHIPPED_MODEL / "config.json").is_file():
-            raise HoiError("no model is shipped with this version: name another ('hoiclip models' lists some)")
-        print(SHIPPED, file=sys.stderr)
-        source = SHIPPED_MODEL
+    _refuse_parts(detector, clip)
+    source = _shipped() if source is None else source
     folder = find_folder(source, revision, token)
     if is_exported(folder):
         _refuse_other_choice(source, folder, backend, precision)
         with called(source, folder):
             exported = ExportedDetector(folder, device=device, batch_size=batch_size, streams=streams)
         return exported if vocabulary is None else exported.set_vocabulary(vocabulary)
+    if streams != 1:
+        raise HoiError(f"streams {streams}: only exported models have them; run hoiclip export first")
     from hoiclip.inference.detector import HoiDetector  # loads torch and transformers
 
     with called(source, folder):
@@ -129,6 +123,14 @@ def load(
             precision=precision,
             calibration=calibration,
         )
+
+
+def _shipped() -> Path:
+    """The shipped model's folder; says on stderr what it is for.  Raises HoiError if there is none."""
+    if not (SHIPPED_MODEL / "config.json").is_file():
+        raise HoiError("no model is shipped with this version: name another ('hoiclip models' lists some)")
+    print(SHIPPED, file=sys.stderr)
+    return SHIPPED_MODEL
 
 
 def _training_free(
@@ -147,6 +149,13 @@ def _training_free(
     return TrainingFreeDetector.from_parts(
         vocabulary, detector=detector, clip=clip, device=device, batch_size=batch_size, precision=precision
     )
+
+
+def _refuse_parts(detector: str | Path | None, clip: str | Path | None) -> None:
+    """Raise HoiError if the parts of another detector are named."""
+    for option, given in (("detector", detector), ("clip", clip)):
+        if given is not None:
+            raise HoiError(f"{option} {given}: is a part of {TRAINING_FREE}; name that as the model, or leave it out")
 
 
 def _refuse_other_choice(source: str | Path, folder: str, backend: str | None, precision: str | None) -> None:
