@@ -1,8 +1,9 @@
-"""python benchmarks/sizes.py [--model MODEL] [--precision fp32] [--scenes 1000]
+"""python benchmarks/sizes.py [--model MODEL] [--precision fp32] [--scenes 1000] [--playground FOLDER]
 
 What `--size` saves and what it costs: milliseconds of a forward pass and of the way from file to triplets for several
-shorter sides, by an OpenVINO graph of the published shape that is compiled once; and the mAP of the shipped model in
-the playground, its images resized by the same factors (128 pixels stand for 800).
+shorter sides, by an OpenVINO graph of the published shape that is compiled once; and the mAP in the playground, its
+images resized by the same factors (128 pixels stand for 800): of the shipped model, which was trained at one size, and
+of another, such as one that was trained further at several.
 """
 
 from __future__ import annotations
@@ -58,12 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="model folder, or one that hoiclip export wrote (default: seeded weights)")
     parser.add_argument("--precision", default="fp32", help="fp32 or bf16, where the model is not exported yet")
+    parser.add_argument("--playground", help="folder of another model of the playground, for a second column of mAP")
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=4711)
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     hoiclip.keep_freed_memory()  # as hoiclip detect does
-    world = hoiclip.load(None, device="cpu")
+    worlds = [hoiclip.load(name, device="cpu") for name in (None, args.playground)[: 2 if args.playground else 1]]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.model or Path(scratch, "model"))
         if args.model is None:
@@ -73,18 +75,19 @@ def main() -> None:
         detector = ExportedDetector(folder)
         photo = Path(scratch, "photo.jpg")
         draw_photo((2 * FULL, 2 * FULL * 4 // 3), args.seed).save(photo, quality=90)
-        about = machine(world.device)
+        about = machine(worlds[0].device)
         print(f"{about['processor']} ({about['features']}), {about['threads']} threads, "
               f"{detector.manifest.precision}, {args.scenes} scenes of seed {args.seed}")  # fmt: skip
-        print("| --size | model ms | from file ms | mAP in the playground |\n|---:|---:|---:|---:|")
+        other = " mAP of the other |" if args.playground else ""
+        print(f"| --size | model ms | from file ms | mAP of the shipped model |{other}\n|{'---:|' * (3 + len(worlds))}")
         for size in SIZES:
             detector.set_size(size)
             views = detector.preparation.views(draw_photo((size, size * 4 // 3), args.seed))
             inputs = {"pixel_values": views[0][None], "clip_pixel_values": views[1][None]}
             alone = milliseconds(lambda inputs=inputs: detector.runtime.compute(inputs), args.repeats)
             whole = milliseconds(lambda: detector(photo), args.repeats)
-            ap = mean_ap(world, size, args.scenes, args.seed)
-            print(f"| {size} | {alone:.0f} | {whole:.0f} | {ap:.1f} |", flush=True)
+            ap = " | ".join(f"{mean_ap(world, size, args.scenes, args.seed):.1f}" for world in worlds)
+            print(f"| {size} | {alone:.0f} | {whole:.0f} | {ap} |", flush=True)
 
 
 if __name__ == "__main__":

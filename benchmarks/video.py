@@ -26,7 +26,7 @@ import hoiclip
 from hoiclip.benchmark.measurement import machine, seconds_of
 from hoiclip.benchmark.synthetic import save_seeded_model
 from hoiclip.boxes import box_iou
-from hoiclip.cli.detect import streams_for
+from hoiclip.cli.arguments import streams_for
 from hoiclip.data.annotations import AnnotatedImage
 from hoiclip.detections import Detections, draw_triplets, first_alike
 from hoiclip.evaluation.hicodet import HicoDetEvaluator
@@ -256,7 +256,7 @@ def both(model: Any) -> tuple[Any, Any]:
     one = hoiclip.load(model, device="cpu", batch_size=1)
     if not isinstance(one, hoiclip.ExportedDetector):
         return one, one
-    return one, hoiclip.load(model, streams=streams_for(0, videos=True))
+    return one, hoiclip.load(model, streams=streams_for(None))
 
 
 def save_strip(detector: Any, seed: int, index: int, path: Path) -> None:

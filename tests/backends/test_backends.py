@@ -268,16 +268,14 @@ def test_streams_are_of_exported_models_and_single_images(exported: dict[str, Pa
         hoiclip.load(exported["openvino"], streams=0)
 
 
-@pytest.mark.parametrize(
-    ("cores", "images", "videos", "streams"), [(2, 3, False, 1), (2, 4, False, 2), (2, 0, True, 2), (16, 8, False, 4)]
-)
+@pytest.mark.parametrize(("cores", "images", "streams"), [(2, 3, 1), (2, 4, 2), (2, None, 2), (16, 8, 4), (1, None, 1)])
 def test_the_command_takes_streams_for_many_images_and_videos(
-    cores: int, images: int, videos: bool, streams: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, images: int | None, streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hoiclip.cli.detect import streams_for
+    from hoiclip.cli.arguments import streams_for
 
     monkeypatch.setattr("hoiclip.backends.runtimes.threads_to_use", lambda: cores)
-    assert streams_for(images, videos) == streams
+    assert streams_for(images) == streams
 
 
 def test_threads_are_those_that_the_environment_names(exported: dict[str, Path]) -> None:

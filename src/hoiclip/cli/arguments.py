@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hoiclip.vocabulary import HoiVocabulary
 
 BAD_INPUT = 2
+MOST_STREAMS = 4  # images that an exported model computes at once; each takes a few hundred MiB
 INTERRUPTED = 130
 
 
@@ -134,6 +135,17 @@ def model_argument(parser: argparse.ArgumentParser) -> None:
         "--clip", metavar="DIR|ID", help="of training-free: a CLIP (default: openai/clip-vit-base-patch32)"
     )
     hub_arguments(parser)
+
+
+def streams_for(images: int | None) -> int:
+    """How many images an exported model computes at once, of so many to come; None stands for many or a video.
+
+    One is answered soonest, several give more a second.
+    """
+    from hoiclip.backends.runtimes import threads_to_use
+
+    streams = min(MOST_STREAMS, threads_to_use())
+    return streams if images is None or images >= 2 * streams else 1
 
 
 def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: bool = False, streams: int = 1) -> Any:

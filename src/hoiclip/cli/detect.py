@@ -17,6 +17,7 @@ from hoiclip.cli.arguments import (
     positive_int,
     probability,
     size_argument,
+    streams_for,
 )
 from hoiclip.cli.detect_ray import check_ray_arguments, detect_on_ray, folder_name, ray_arguments
 from hoiclip.cli.detect_video import check_video_arguments, detect_videos, split_sources, video_arguments
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from hoiclip.detections import Detections
     from hoiclip.inference.detector import HoiDetector
     from hoiclip.inference.image_detector import ImageDetector
-
-MOST_STREAMS = 4  # images computed at once; each takes a few hundred MiB
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +113,7 @@ def detect(args: argparse.Namespace) -> int:
         if args.html:
             save_gallery(args.out, drawings)
         return 0
-    detector = open_detector(args, streams=streams_for(len(waiting), bool(videos)))
+    detector = open_detector(args, streams=streams_for(None if videos else len(waiting)))
     known = getattr(detector, "probabilities", None)
     least = detector.default_threshold if args.threshold is None else args.threshold
     if known is not None and args.threshold is None:
@@ -129,14 +128,6 @@ def detect(args: argparse.Namespace) -> int:
         threshold = detector.default_threshold if args.threshold is None else args.threshold
         code = max(code, detect_videos(args, detector, writer, videos, threshold))
     return code
-
-
-def streams_for(images: int, videos: bool) -> int:
-    """How many images an exported model computes at once: one, answered soonest, unless many or a video come."""
-    from hoiclip.backends.runtimes import threads_to_use
-
-    streams = min(MOST_STREAMS, threads_to_use())
-    return streams if videos or images >= 2 * streams else 1
 
 
 def detect_images(

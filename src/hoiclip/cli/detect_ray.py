@@ -258,9 +258,9 @@ def in_full(args: argparse.Namespace) -> argparse.Namespace:
 
 def open_in_worker(args: argparse.Namespace) -> ImageDetector:
     """The detector that the options ask for, opened in a worker, which has none of this process's environment."""
-    from hoiclip.cli.arguments import open_detector
+    from hoiclip.cli.arguments import open_detector, streams_for
     from hoiclip.hub import OFFLINE
 
     if args.offline:
         os.environ[OFFLINE] = "1"
-    return open_detector(args)
+    return open_detector(args, streams=streams_for(None))  # more than one where a worker has more cores
