@@ -20,8 +20,10 @@ import torch
 from PIL import Image
 
 import hoiclip
+from hoiclip.backends.manifest import is_exported
 from hoiclip.benchmark.measurement import machine, resident_mib, seconds_of
 from hoiclip.benchmark.synthetic import draw_photo, save_seeded_model
+from hoiclip.cli.arguments import streams_for
 from hoiclip.images import resized_size
 
 # (width, height) and how many of a hundred
@@ -61,14 +63,15 @@ def draw_folder(folder: Path, images: int, seed: int) -> list[Path]:
 def model_seconds(detector: Any, sizes: Counter[tuple[int, int]], repeats: int) -> float:
     """What the forward passes alone take for these (height, width), each warmed up."""
     total = 0.0
-    side = detector.processor.clip_size
+    side = detector.preparation.clip_size
     for (height, width), count in sizes.items():
         inputs = {
             "pixel_values": torch.randn(1, 3, height, width, device=detector.device),
             "pixel_mask": torch.ones(1, height, width, dtype=torch.int64, device=detector.device),
             "clip_pixel_values": torch.randn(1, 3, side, side, device=detector.device),
         }
-        times = seconds_of(lambda inputs=inputs: detector.backend(**inputs), repeats + 1, detector.device)[1:]
+        device = torch.device(detector.device)
+        times = seconds_of(lambda inputs=inputs: detector.backend(**inputs), repeats + 1, device)[1:]
         total += count * statistics.median(times)
     return total
 
@@ -77,7 +80,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--model", help="folder (default: full-size, seeded weights)")
+    parser.add_argument("--model", help="model folder, or one of hoiclip export (default: full-size, seeded weights)")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--draft", action="store_true", help="decode large JPEGs at reduced scale")
@@ -90,25 +93,32 @@ def main() -> None:
         if args.model is None:
             save_seeded_model(folder / "model", args.seed)
         source = args.model or folder / "model"
-        detector = hoiclip.load(source, backend=args.backend, precision=args.precision, device="cpu", batch_size=1)
+        if is_exported(source):
+            one, detector = hoiclip.load(source), hoiclip.load(source, streams=streams_for(args.images))
+        else:
+            one = detector = hoiclip.load(
+                source, backend=args.backend, precision=args.precision, device="cpu", batch_size=1
+            )
         (folder / "photos").mkdir()
         files = draw_folder(folder / "photos", args.images, args.seed)
         sizes: Counter[tuple[int, int]] = Counter()
         for file in files:
             with Image.open(file) as image:
                 width, height = image.size[::-1] if image.getexif().get(0x0112, 1) == 6 else image.size
-            processor = detector.processor
+            processor = detector.preparation
             sizes[resized_size((height, width), processor.shortest_edge, processor.longest_edge)] += 1
-        alone = [model_seconds(detector, sizes, args.repeats)]
+        alone = [model_seconds(one, sizes, args.repeats)]
         held, start = [], time.perf_counter()
         for number, _ in enumerate(detector.detect_files(files, keep_images=False, draft=args.draft), start=1):
             if number % max(1, args.images // 8) == 0:
                 held.append(f"{resident_mib():.0f}")
         seconds = time.perf_counter() - start
-        alone.append(model_seconds(detector, sizes, args.repeats))
+        alone.append(model_seconds(one, sizes, args.repeats))
     model_alone = statistics.mean(alone)
-    about = machine(detector.device)
-    print(f"{about['processor']}, {about['threads']} threads, {args.backend} {args.precision}, seed {args.seed}")
+    about = machine(torch.device(detector.device))
+    computed = detector.backend
+    print(f"{about['processor']}, {about['threads']} threads, {computed.name} {computed.precision}, "
+          f"{detector.streams} at a time, seed {args.seed}")  # fmt: skip
     print(f"photographs                        {args.images}, {len(sizes)} sizes for the detector")
     print(f"images per second, files to triplets  {args.images / seconds:.3f}")
     print(f"images per second, model alone        {args.images / model_alone:.3f}", end="")

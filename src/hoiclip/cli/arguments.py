@@ -176,7 +176,7 @@ def open_model(args: argparse.Namespace, vocabulary: Any = None, *, playground: 
         token=args.token,
         detector=args.detector or shipped,
         clip=args.clip or shipped,
-        streams=streams if exported else 1,
+        streams=streams if exported and args.device in (None, "auto", "cpu") else 1,  # a GPU is shared badly
     )
     return detector.set_size(args.size) if args.size else detector
 
