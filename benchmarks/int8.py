@@ -2,7 +2,7 @@
 
 Quantises parts of the OpenVINO graph alone and together, and prints for each what it costs (how many of the best 100
 triplets differ from float32's) and what it saves (processor time of a forward pass, one thread).  ``--precision int8``
-is the row "chosen": these parts, and the interaction decoder in bfloat16.  Photographs are drawn.
+is the row "chosen": these parts, and others in bfloat16 (InferenceGraph).  Photographs are drawn.
 """
 
 from __future__ import annotations

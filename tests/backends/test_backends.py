@@ -24,7 +24,7 @@ from tiny import tiny_model
 import hoiclip
 from hoiclip.backends import optional_packages
 from hoiclip.backends.base import BACKENDS, PRECISIONS
-from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, HalfLinear, InferenceGraph, fold_batch_norms
+from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
 from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph
 from hoiclip.backends.precision import fastest_precision
@@ -302,7 +302,9 @@ def test_coarser_numbers_stay_near(backend: str, precision: str, folder: Path, t
     given = itself.processor(Image.fromarray(recipe.image(3, 90, 120)))
     with torch.no_grad():
         found, expected = detector.backend(**given), itself.model(**given)
-    assert torch.allclose(found.zero_shot_logits, expected.zero_shot_logits, atol=1e-4)  # CLIP stays float32
+    # CLIP stays float32, but for its feed-forward layers under int8: cosines then moved by 1e-3
+    cosines = 1e-4 if precision == "bf16" else 3e-3
+    assert torch.allclose(found.zero_shot_logits, expected.zero_shot_logits, atol=cosines)
     error = (found.human_boxes - expected.human_boxes).abs().max()
     # eight bits cost 0.07 with ONEDNN_MAX_CPU_ISA=AVX2; another model's weights are off by 0.3 or more
     assert 0 < error < (0.02 if precision == "bf16" else 0.21)
@@ -321,18 +323,21 @@ def test_only_what_bears_it_becomes_eight_bit(trained_like: Any, folder: Path) -
     assert all(re.match(EIGHT_BIT_PARTS, name) for name in products), products
     half = {o.get_friendly_name() for o in graph.get_ops() if o.get_output_element_type(0).get_type_name() == "bf16"
             and o.get_type_name() == "MatMul"}  # fmt: skip
-    layers = trained_like.config.interaction_layers
+    config = trained_like.config
     # of each layer self attention, cross attention (its queries once, the rest for two streams), and the feed-forward
     # part; two projections besides
-    assert len(half) == layers * (4 + 7 + 2) + 2
-    assert all(name.startswith("__module.decoder.") for name in half), half
+    assert sum(name.startswith("__module.decoder.") for name in half) == config.interaction_layers * (4 + 7 + 2) + 2
+    clip = {name for name in half if name.startswith("__module.clip_tower.")}
+    assert len(clip) == config.clip.vision_config.num_hidden_layers * 2
+    assert all(".mlp." in name for name in clip)
+    encoder = {name for name in half if name.startswith("__module.detector.encoder.")}
+    assert len(encoder) == config.detector.encoder_layers * 4
+    assert all(".self_attn." in name for name in encoder)
+    assert len(half) == len(encoder) + len(clip) + config.interaction_layers * 13 + 2  # and nowhere else
 
 
-def test_bfloat16_in_the_interaction_decoder_hardly_moves_an_answer(trained_like: Any) -> None:
-    graph = InferenceAsModel(trained_like, "int8").graph
+def test_bfloat16_where_int8_leaves_it_hardly_moves_an_answer(trained_like: Any) -> None:
     changed = largest_error(InferenceAsModel(trained_like, "int8"), trained_like)
-    assert any(isinstance(module, HalfLinear) for module in graph.decoder.modules())
-    assert not any(isinstance(module, HalfLinear) for module in graph.detector.modules())
     assert 1e-3 < changed < 0.1  # 0.024 to 0.030 were seen
 
 

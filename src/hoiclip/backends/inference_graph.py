@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hoiclip.backends.bfloat16_layers import HalfAttention, halve_products
 from hoiclip.backends.manifest import INPUTS, OUTPUTS
 from hoiclip.models.instance_detector import FrozenBatchNorm
 from hoiclip.models.interaction_decoder import GenVlktDecoder
@@ -28,8 +29,8 @@ class InferenceGraph(nn.Module):
     Args:
         model: read, not changed.  What it learns later does not reach the graph.
         precision: what is in bfloat16, where it pays and harms least.  "bf16": the ResNet, three quarters of
-            all multiplications; "int8": the products of the interaction decoder, the ResNet's become 8 bits
-            wide later; else nothing.
+            all multiplications; "int8": besides what becomes 8 bits wide later, the interaction decoder, CLIP's
+            feed-forward layers and the attention of DETR's encoder; else nothing.
 
     Attributes:
         input_names: what :meth:`forward` takes; GEN-VLKT needs no CLIP.
@@ -67,8 +68,17 @@ class InferenceGraph(nn.Module):
                 spread = verbs.verb_to_interaction.to(verbs.weight)  # (V, K)
                 self.verb_head = _head(model.config.verb_weight * scale * (spread.T @ verbs.weight), None)  # Eq. 16, 19
         if precision == "int8":
-            _halve_products(self.decoder)
+            self._halve()
         self.requires_grad_(False).eval()
+
+    def _halve(self) -> None:
+        """Let products be in bfloat16 where that saves time and hardly moves an answer (benchmarks/int8.py)."""
+        halve_products(self.decoder)
+        for layer in self.detector.encoder:
+            layer.self_attn = HalfAttention(layer.self_attn)
+        if self.clip_tower is not None:
+            for layer in self.clip_tower.encoder.layers:
+                halve_products(layer.mlp)  # its attention would cost 4 of the best 100 triplets
 
     @staticmethod
     def names(model: HoiClipModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -140,31 +150,6 @@ class Backbone(nn.Module):
         mask = pixel_mask.index_select(1, _nearest(pixel_mask.shape[1], features.shape[2], pixel_mask.device))
         mask = mask.index_select(2, _nearest(pixel_mask.shape[2], features.shape[3], pixel_mask.device))
         return [(features.float(), mask > 0)]
-
-
-class HalfLinear(nn.Module):
-    """A linear layer in bfloat16 between float32 values; what follows it, sums and norms, loses nothing.
-
-    Args:
-        linear: whose rows it takes.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(linear.weight.bfloat16())
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.bfloat16())
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs), float32."""
-        return nn.functional.linear(features.bfloat16(), self.weight, self.bias).float()
-
-
-def _halve_products(module: nn.Module) -> None:
-    """Put a :class:`HalfLinear` in the place of each linear layer in ``module``."""
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Linear):
-                setattr(parent, name, HalfLinear(layer))
 
 
 def _nearest(size: int, cells: int, device: torch.device) -> Tensor:

@@ -17,9 +17,8 @@ from hoiclip.models.modeling import HoiClipModel
 
 # Where the multiplications are and 8 bits do little harm: the ResNet and the feed-forward layers of DETR's encoder.
 # The sums of residual branches in the last two stages, whose maps are small, stay in float32: rounded once a block,
-# their errors add up.  So do the encoder's attention, which 8 bits do not make faster, the decoders and heads, which
-# decide what is found, and CLIP, whose features they compare; but for the products of the interaction decoder, which
-# lose nothing that counts in bfloat16.  benchmarks/int8.py measures each part.
+# their errors add up.  So do the decoders and heads, which decide what is found.  Of the rest, InferenceGraph computes
+# in bfloat16 what bears that, and 8 bits would not make faster.  benchmarks/int8.py measures each part.
 EIGHT_BIT_PARTS = r"^(?!.*(stages\.[23]|encoder).*aten::add)__module\.detector\.(backbone|encoder\..*(fc1|fc2))"
 
 
