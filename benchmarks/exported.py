@@ -2,10 +2,11 @@
 
 Exports a model for OpenVINO and prints, for each precision, what `hoiclip detect PHOTO --model EXPORTED` takes from the
 start of its process to its end, triplets printed, and the most memory it holds; and in a process that is warm, a
-forward pass beside the way from file to triplets.  Then, how many images a second come from files on one core, on all
-cores with one image at a time, with an image a core (streams, as `hoiclip detect FOLDER` does it), and with a process a
-core, which is what `hoiclip detect --ray` does.  No torch is loaded where
-these are measured.  Photographs are drawn, twice as large as the detector's view; int8 is calibrated with others.
+forward pass beside the way from file to triplets, of a photograph twice as high and wide as the detector's view and of
+one of just that size.  Then, how many images a second come from files on one core, on all cores with one image at a
+time, with an image a core (streams, as `hoiclip detect FOLDER` does it), and with a process a core, which is what
+`hoiclip detect --ray` does.  No torch is loaded where these are measured.  Photographs are drawn; int8 is calibrated
+with others.
 """
 
 from __future__ import annotations
@@ -113,12 +114,14 @@ def main() -> None:
     height, width = args.size.split("x")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.keep or scratch)
-        photo, examples = folder / "photos" / "0000.jpg", folder / "calibration"
-        if not photo.is_file():
+        photo, small, examples = folder / "photos" / "0000.jpg", folder / "small" / "0000.jpg", folder / "calibration"
+        if not small.is_file():
             python("-c", DRAW, photo.parent, height, width, 1, 0)
+            python("-c", DRAW, small.parent, int(height) // 2, int(width) // 2, 1, 0)
             python("-c", DRAW, examples, height, width, args.calibration_images, 1)
-        print("| precision | MiB of files | s to the printed triplets | peak MiB | model ms | from file ms | ratio |")
-        print("|---|---:|---:|---:|---:|---:|---:|")
+        print("| precision | MiB of files | s to the printed triplets | peak MiB | model ms | from file ms | ratio "
+              f"| from a file of {args.size} | ratio |")  # fmt: skip
+        print("|---" + "|---:" * 8 + "|")
         source = args.model or Path(scratch, "model")
         if args.model is None:
             python("-c", SEEDED, source)
@@ -130,11 +133,14 @@ def main() -> None:
                 python(*export, *options, "--size", min(int(height), int(width)), "--out", model)
             command = [sys.executable, "-m", "hoiclip", "detect", str(photo), "--model", str(model), "--no-pictures"]
             starts = [measured([*command, "--out", str(Path(scratch, f"{precision}-{i}"))]) for i in range(args.starts)]
-            warm = json.loads(python("-c", WARM, model, photo, args.repeats).splitlines()[-1])
+            warm, near = (json.loads(python("-c", WARM, model, file, args.repeats).splitlines()[-1])
+                          for file in (photo, small))  # fmt: skip
             size = sum(file.stat().st_size for file in model.iterdir()) / 2**20
             seconds, peak = min(s for s, _ in starts), max(m for _, m in starts)
             cells = [f"{size:.0f}", f"{seconds:.1f}", f"{peak:.0f}", f"{warm['model']:.0f}", f"{warm['whole']:.0f}"]
-            print("|", " | ".join([precision, *cells, f"{warm['whole'] / warm['model']:.2f}"]), "|", flush=True)
+            cells += [f"{warm['whole'] / warm['model']:.2f}"]
+            cells += [f"{near['whole']:.0f}", f"{near['whole'] / near['model']:.2f}"]
+            print("|", " | ".join([precision, *cells]), "|", flush=True)
         cores = os.cpu_count() or 1
         print(
             f"\n| images/s | one core | {cores} cores, an image at a time | {cores} images at a time "
