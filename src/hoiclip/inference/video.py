@@ -162,7 +162,8 @@ class VideoReader:
         if not container.streams.video:
             container.close()
             raise HoiError(f"{self.name}: holds no video; give a file with pictures")
-        container.streams.video[0].thread_type = "AUTO"
+        # with threads for whole frames, and freed memory kept, 2 KiB a frame are lost between blocks: 4 GiB a day
+        container.streams.video[0].thread_type = "SLICE"
         return container
 
     def _advice(self) -> str:
