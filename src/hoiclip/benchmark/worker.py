@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +40,26 @@ def measure(job: Job) -> Row:
     """
     import hoiclip
 
-    with ExitStack() as stack:
-        try:
-            if job.backend != BASELINE:
-                hoiclip.keep_freed_memory()
-            if job.backend in (BASELINE, BASELINE_KEEPING_MEMORY):
-                return _measure_baseline(job)
+    try:
+        if job.backend != BASELINE:
+            hoiclip.keep_freed_memory()
+        if job.backend in (BASELINE, BASELINE_KEEPING_MEMORY):
+            return _measure_baseline(job)
+        with tempfile.TemporaryDirectory(prefix="hoiclip-bench-") as scratch:
+            exported = Path(scratch, "exported")
             if job.backend in EXPORTED:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoiclip-bench-"))) / "exported"
-                _export(job, folder)
-                start = time.perf_counter()
-                return _measure_detector(job, ExportedDetector(folder, device=job.device, batch_size=job.batch), start)
+                _export(job, exported)
             start = time.perf_counter()
-            detector = hoiclip.load(
-                job.model, backend=job.backend, precision=job.precision, device=job.device, batch_size=job.batch
-            )
-            assert isinstance(detector, HoiDetector)  # bench takes no exported folder
-            return _measure_detector(job, detector, start)
-        except HoiError as error:
-            return failed(job, str(error))
+            detector: HoiDetector | ExportedDetector
+            if job.backend in EXPORTED:
+                detector = ExportedDetector(exported, device=job.device, batch_size=job.batch)
+            else:
+                detector = HoiDetector.from_pretrained(
+                    job.model, backend=job.backend, precision=job.precision, device=job.device, batch_size=job.batch
+                )
+            return _measure_detector(job, detector, time.perf_counter() - start)
+    except HoiError as error:
+        return failed(job, str(error))
 
 
 def _export(job: Job, folder: Path) -> None:
@@ -78,9 +78,8 @@ def _export(job: Job, folder: Path) -> None:
         raise HoiError(said[-1].removeprefix("hoiclip: "))
 
 
-def _measure_detector(job: Job, detector: HoiDetector | ExportedDetector, start: float) -> Row:
-    """Time the model of a detector that began to load at ``start``, and its way from files to detections."""
-    loaded = time.perf_counter() - start
+def _measure_detector(job: Job, detector: HoiDetector | ExportedDetector, loaded: float) -> Row:
+    """Time the model of a detector that took ``loaded`` seconds to open, and its way from files to detections."""
     detector.preparation.shortest_edge, detector.preparation.longest_edge = min(job.size), max(job.size)
     image, device = draw_photo(job.size, seed=0), torch.device(detector.device)
     work: Callable[[], Any]
