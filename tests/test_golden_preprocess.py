@@ -10,7 +10,7 @@ from PIL import Image
 from reference import HERE, recipe
 
 from hoiclip import HoiClipProcessor
-from hoiclip.image_preparation import detector_image
+from hoiclip.image_preparation import IMAGENET_MEAN, IMAGENET_STD, clip_image, detector_image, normalised
 from hoiclip.processing import clip_view, detector_view
 
 CASES = json.loads((HERE / "preprocess.json").read_text())
@@ -44,9 +44,19 @@ def test_pictures_are_resized_to_the_published_size(case: dict[str, list[int]]) 
     assert [resized.height, resized.width] == case["resized_hw"]
 
 
-@pytest.mark.parametrize(("width", "height"), [(2132, 1600), (1201, 1777), (4000, 1333), (1100, 3301), (1024, 1024)])
-def test_large_images_are_resized_by_two_threads_to_the_same_bits(width: int, height: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(2132, 1600), (1201, 1777), (4000, 1333), (1100, 3301), (1024, 1024), (640, 480), (480, 640), (1333, 801)],
+)
+def test_large_images_are_prepared_by_two_threads_to_the_same_bits(width: int, height: int) -> None:
     noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     resized = detector_image(image, 800, 1333)
     assert np.array_equal(resized, image.resize(resized.size, Image.Resampling.BILINEAR))
+    scale = 224 / min(resized.size)
+    small = resized.resize([int(side * scale + 1e-9) for side in resized.size], Image.Resampling.BICUBIC)
+    left, top = round((small.width - 224) / 2), round((small.height - 224) / 2)
+    assert np.array_equal(clip_image(resized), small.crop((left, top, left + 224, top + 224)))
+    scaled = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    expected = (scaled - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    assert np.array_equal(normalised(resized, IMAGENET_MEAN, IMAGENET_STD), expected.transpose(2, 0, 1))

@@ -7,7 +7,7 @@ the middle of that same resized image.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 # Beyond this a side ratio the resized strip would need gigabytes; only its middle is resized.
 EXTREME_RATIO = 20
-MANY_PIXELS = 1 << 20  # from which an image is resized by two threads
+MANY_PIXELS = 1 << 18  # from which an image is worked on by two threads
 LARGEST_VIEW = 8192  # pixels; no detector or CLIP looks at more
 
 
@@ -36,20 +36,7 @@ def detector_image(
     """The image at the detector's size (Pillow bilinear), still 8-bit RGB."""
     width, height = image.size
     height, width = resized_size((height, width), shortest_edge, longest_edge)
-    if (width, height) == image.size:
-        return image
-    if height % 2 or image.width * image.height < MANY_PIXELS:
-        return image.resize((width, height), Image.Resampling.BILINEAR)
-    # upper and lower half at once: Pillow lets go of the interpreter.  The same to the bit, as both have one scale
-    middle, half = image.height / 2, height // 2
-    with ThreadPoolExecutor(1) as beside:
-        box = (0.0, 0.0, float(image.width), middle)
-        upper = beside.submit(image.resize, (width, half), Image.Resampling.BILINEAR, box)
-        lower = image.resize((width, half), Image.Resampling.BILINEAR, (0.0, middle, float(image.width), image.height))
-        whole = Image.new(image.mode, (width, height))
-        whole.paste(lower, (0, half))
-        whole.paste(upper.result(), (0, 0))
-    return whole
+    return image if (width, height) == image.size else _resized(image, (width, height), Image.Resampling.BILINEAR)
 
 
 def clip_image(image: Image.Image, size: int = CLIP_SIZE) -> Image.Image:
@@ -67,7 +54,7 @@ def clip_image(image: Image.Image, size: int = CLIP_SIZE) -> Image.Image:
         width, height = size, int(size * height / width)
     else:
         width, height = int(size * width / height), size
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = _resized(image, (width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
@@ -75,12 +62,43 @@ def clip_image(image: Image.Image, size: int = CLIP_SIZE) -> Image.Image:
 def normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """(3, h, w) float32: (pixel / 255 - mean) / std."""
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would be a copy
-    values = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-    for i in range(3):
-        np.divide(pixels[..., i], np.float32(255), out=values[i])  # (h, w, 3) -> (3, h, w)
-        values[i] -= np.float32(mean[i])
-        values[i] /= np.float32(std[i])
+    height, width = pixels.shape[:2]
+    values = np.empty((3, height, width), dtype=np.float32)
+
+    def fill(rows: slice) -> None:
+        for i, channel in enumerate(values[:, rows]):
+            np.divide(pixels[rows, :, i], np.float32(255), out=channel)  # (h, w, 3) -> (3, h, w)
+            channel -= np.float32(mean[i])
+            channel /= np.float32(std[i])
+
+    if height * width < MANY_PIXELS:
+        fill(slice(None))
+    else:
+        _both(fill, slice(height // 2), slice(height // 2, None))
     return values
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """``image.resize(size, resampling)``; halves of a large image at once, to the same bits as both have one scale."""
+    width, height = size
+    if height % 2 or image.width * image.height < MANY_PIXELS:
+        return image.resize(size, resampling)
+    whole, middle = Image.new(image.mode, size), image.height / 2
+
+    def fill(top: int) -> None:
+        half = image.resize((width, height // 2), resampling, (0, top * middle, image.width, (top + 1) * middle))
+        whole.paste(half, (0, top * (height // 2)))
+
+    _both(fill, 0, 1)
+    return whole
+
+
+def _both(work: Callable[[Any], None], one: Any, other: Any) -> None:
+    """Work on two halves of an image at once; Pillow and numpy let go of the interpreter."""
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(work, one)
+        work(other)
+        done.result()
 
 
 class ImagePreparation:
@@ -118,10 +136,8 @@ class ImagePreparation:
     def views(self, image: Image.Image) -> tuple[Any, Any]:
         """One image to the detector's view (3, h, w) and CLIP's (3, s, s), arrays of float32."""
         image = detector_image(to_rgb(image), self.shortest_edge, self.longest_edge)
-        with ThreadPoolExecutor(1) as beside:
-            square = beside.submit(clip_image, image, self.clip_size)
-            detector = normalised(image, IMAGENET_MEAN, IMAGENET_STD)
-            return detector, normalised(square.result(), CLIP_MEAN, CLIP_STD)
+        square = clip_image(image, self.clip_size)
+        return normalised(image, IMAGENET_MEAN, IMAGENET_STD), normalised(square, CLIP_MEAN, CLIP_STD)
 
     def resized_size(self, image: Image.Image) -> tuple[int, int]:
         """(height, width) of the detector's view; images of equal size can share a batch unpadded."""

@@ -24,7 +24,7 @@ from tiny import tiny_model
 import hoiclip
 from hoiclip.backends import optional_packages
 from hoiclip.backends.base import BACKENDS, PRECISIONS
-from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, InferenceGraph, fold_batch_norms
+from hoiclip.backends.inference_graph import INPUTS, OUTPUTS, InferenceGraph, PatchEmbedding, fold_batch_norms
 from hoiclip.backends.manifest import Manifest, is_exported
 from hoiclip.backends.openvino import EIGHT_BIT_PARTS, openvino_graph
 from hoiclip.backends.precision import fastest_precision
@@ -123,6 +123,20 @@ def test_folding_keeps_what_the_backbone_says(trained_like: Any) -> None:
         before = backbone(pixel_values, pixel_mask)[-1][0]
         after = fold_batch_norms(backbone)(pixel_values, pixel_mask)[-1][0]
     assert torch.allclose(before, after, atol=1e-9)
+
+
+def test_patches_are_embedded_with_less_rounding_than_one_long_sum_has() -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 768, 32, 32, bias=False)
+    images = torch.rand(2, 3, 224, 160) * 4 - 2
+    embedded = PatchEmbedding(convolution)
+    with torch.no_grad():
+        found = embedded(images)
+        exact = convolution.double()(images.double())
+        assert torch.allclose(embedded.double()(images.double()), exact, rtol=0, atol=1e-12)
+    assert found.shape == (2, 768, 7, 5)
+    # 1.3e-7, where the sum of all 3072 products has 6.6e-7
+    assert (found.double() - exact).square().mean().sqrt() < 4e-7
 
 
 @pytest.mark.parametrize(
