@@ -1,13 +1,14 @@
-# make demo    set up and show the main job                 make test      set up and pass the tests
-# make bench   print the speed tables [MODEL=folder]        make test-all  slow tests too
-# make fuzz    damage files of every kind [KIND=images SEED=0 TRIES=100]
+# make demo       set up and show the main job               make test      set up and pass the tests
+# make bench      print the speed tables [MODEL=folder]      make test-all  slow tests too
+# make bench-all  all of benchmarks/, an hour and more
+# make fuzz       damage files of every kind [KIND=images SEED=0 TRIES=100]
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: demo test test-all fuzz lint format bench clean
+.PHONY: demo test test-all fuzz lint format bench bench-all clean
 
 # what users have; torch comes first, so that the constraint decides which build of it
 $(CORE): pyproject.toml constraints.txt
@@ -46,12 +47,17 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-TABLES := $(addprefix benchmarks/,exported.py sizes.py int8.py folder.py bfloat16.py double_precision.py)
-OTHER_TABLES := $(filter-out $(TABLES) benchmarks/near_copies.py,$(wildcard benchmarks/*.py))
+GIVEN := $(if $(MODEL),--model $(MODEL))
+ANY_MODEL := $(addprefix benchmarks/,folder.py sizes.py int8.py bfloat16.py double_precision.py)
+OTHERS := $(filter-out $(ANY_MODEL) $(addprefix benchmarks/,exported.py training_step.py near_copies.py),$(wildcard benchmarks/*.py))
 bench: $(DEV)
-	$(BIN)/hoiclip bench $(addprefix --model ,$(MODEL)) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
-	for table in $(TABLES); do $(BIN)/python $$table $(if $(MODEL),--model $(MODEL)) || exit 1; done
-	for table in $(OTHER_TABLES); do $(BIN)/python $$table || exit 1; done
+	$(BIN)/hoiclip bench $(GIVEN) --backends torch,compile,onnx,openvino --precisions fp32,bf16,int8
+	$(BIN)/python benchmarks/exported.py $(GIVEN)
+	$(BIN)/python benchmarks/training_step.py
+
+bench-all: bench
+	for table in $(ANY_MODEL); do $(BIN)/python $$table $(GIVEN) || exit 1; done
+	for table in $(OTHERS); do $(BIN)/python $$table || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""python benchmarks/double_precision.py [--model DIR] [--size 800x1066] [--images 3]
+"""python benchmarks/double_precision.py [--model DIR] [--size 800x1066] [--images 20]
 
 Which float32 is off: eager torch's and OpenVINO's outputs beside those of the same model in double precision.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder (default: full-size, seeded weights)")
     parser.add_argument("--size", default="800x1066")
-    parser.add_argument("--images", type=int, default=3)
+    parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     (size,) = parse_sizes(args.size)
