@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hoiclip.backends.bfloat16_layers import HalfAttention, halve_products
 from hoiclip.backends.manifest import INPUTS, OUTPUTS
-from hoiclip.models.instance_detector import FrozenBatchNorm
+from hoiclip.models.instance_detector import ConvolutionLayer
 from hoiclip.models.interaction_decoder import GenVlktDecoder
 from hoiclip.models.modeling import HoiClipModel
 from hoiclip.models.outputs import HoiClipOutput
@@ -208,18 +208,18 @@ def as_output(names: tuple[str, ...] | list[str], tensors: tuple[Tensor, ...] | 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Fold each frozen batch norm into the convolution before it; changes ``module``.
 
-    W' = W * scale, b' = b * scale + shift, in double precision.
+    W' = W * scale, b' = shift, in double precision.
     """
-    for layer in list(module.modules()):
-        norm, convolution = getattr(layer, "normalization", None), getattr(layer, "convolution", None)
-        if not (isinstance(norm, FrozenBatchNorm) and isinstance(convolution, nn.Conv2d)):
+    for name, child in module.named_children():
+        if not isinstance(child, ConvolutionLayer):
+            fold_batch_norms(child)
             continue
-        scale, shift = norm.double().scale_and_shift()
+        scale, shift = child.normalization.double().scale_and_shift()
+        convolution = child.convolution
         weight = convolution.weight.double() * scale[:, None, None, None]
-        bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
         convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
-        convolution.bias = nn.Parameter(bias.to(convolution.weight), requires_grad=False)
-        layer.normalization = nn.Identity()
+        convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
+        setattr(module, name, nn.Sequential(convolution, child.activation))
     return module
 
 

@@ -14,6 +14,7 @@ from transformers.models.detr.modeling_detr import (
     DetrFrozenBatchNorm2d,
     DetrSinePositionEmbedding,
 )
+from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetShortCut
 
 from hoiclip.models.configuration import HoiClipConfig
 
@@ -33,29 +34,50 @@ class MLP(nn.Sequential):
 
 
 class FrozenBatchNorm(DetrFrozenBatchNorm2d):
-    """transformers' frozen batch norm in one pass over the features instead of two; backward keeps one map less."""
+    """transformers' frozen batch norm, which says what it multiplies by and adds."""
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Scale and shift of the norm, x * scale + shift: (C,) each."""
         scale = self.weight * (self.running_var + 1e-5).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
-        scale, shift = self.scale_and_shift()
-        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+class ConvolutionLayer(nn.Module):
+    """A convolution of the ResNet, its frozen batch norm and its activation.
+
+    Scale and shift of the norm are given to the convolution: no pass over the features, and no copy of them for
+    the backward pass.
+
+    Args:
+        layer: transformers' layer or shortcut, whose convolution and activation are taken.
+    """
+
+    def __init__(self, layer: ResNetConvLayer | ResNetShortCut) -> None:
+        super().__init__()
+        self.convolution = layer.convolution
+        self.normalization = FrozenBatchNorm(layer.convolution.out_channels)
+        self.activation = getattr(layer, "activation", nn.Identity())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w')."""
+        convolution, (scale, shift) = self.convolution, self.normalization.scale_and_shift()
+        weight = convolution.weight * scale[:, None, None, None]
+        features = nn.functional.conv2d(features, weight, shift, convolution.stride, convolution.padding)
+        return self.activation(features)
+
+
+def merge_norms(module: nn.Module) -> None:
+    """Make every layer of a fresh ResNet a :class:`ConvolutionLayer`, activations in place; names stay."""
+    for name, child in module.named_children():
+        if isinstance(child, (ResNetConvLayer, ResNetShortCut)):
+            child = ConvolutionLayer(child)
+            setattr(module, name, child)
+        if isinstance(child, nn.ReLU):
+            child.inplace = True  # a convolution or a sum does not need what it gave
+        merge_norms(child)
 
 
 # --- section 3.1: where are the people and the objects? -------------------------------------------
-
-
-def use_one_pass_norms(module: nn.Module) -> None:
-    """Replace every frozen batch norm below ``module`` by a fresh :class:`FrozenBatchNorm`; names stay."""
-    for name, child in module.named_children():
-        if isinstance(child, DetrFrozenBatchNorm2d):
-            setattr(module, name, FrozenBatchNorm(len(child.weight)))
-        else:
-            use_one_pass_norms(child)
 
 
 class InstanceDetector(nn.Module):
@@ -66,7 +88,7 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
-        use_one_pass_norms(self.backbone)
+        merge_norms(self.backbone)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.encoder = nn.ModuleList(DetrEncoderLayer(detr) for _ in range(detr.encoder_layers))
