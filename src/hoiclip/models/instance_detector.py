@@ -61,20 +61,33 @@ class ConvolutionLayer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w')."""
         convolution, (scale, shift) = self.convolution, self.normalization.scale_and_shift()
-        weight = convolution.weight * scale[:, None, None, None]
-        features = nn.functional.conv2d(features, weight, shift, convolution.stride, convolution.padding)
+        weight, stride = convolution.weight * scale[:, None, None, None], convolution.stride
+        if convolution.kernel_size == (1, 1) and torch.is_grad_enabled():  # backward with a stride is slow
+            features, stride = features[:, :, :: stride[0], :: stride[1]], (1, 1)
+        features = nn.functional.conv2d(features, weight, shift, stride, convolution.padding)
         return self.activation(features)
 
 
-def merge_norms(module: nn.Module) -> None:
-    """Make every layer of a fresh ResNet a :class:`ConvolutionLayer`, activations in place; names stay."""
+class MaxPooling(nn.MaxPool2d):
+    """Pooling is quick with channels last, the backward pass of what follows with channels first."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h / 2, w / 2)."""
+        pooled = super().forward(features)
+        return pooled.contiguous() if torch.is_grad_enabled() else pooled
+
+
+def speed_up(module: nn.Module) -> None:
+    """Put our layers in place of those of a fresh ResNet, activations write over their input; names stay."""
     for name, child in module.named_children():
         if isinstance(child, (ResNetConvLayer, ResNetShortCut)):
             child = ConvolutionLayer(child)
             setattr(module, name, child)
-        if isinstance(child, nn.ReLU):
+        elif isinstance(child, nn.MaxPool2d):
+            setattr(module, name, MaxPooling(child.kernel_size, child.stride, child.padding))
+        elif isinstance(child, nn.ReLU):
             child.inplace = True  # a convolution or a sum does not need what it gave
-        merge_norms(child)
+        speed_up(child)
 
 
 # --- section 3.1: where are the people and the objects? -------------------------------------------
@@ -88,7 +101,7 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
-        merge_norms(self.backbone)
+        speed_up(self.backbone)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.encoder = nn.ModuleList(DetrEncoderLayer(detr) for _ in range(detr.encoder_layers))
@@ -113,6 +126,8 @@ class InstanceDetector(nn.Module):
             memory (B, S, 256), positions (B, S, 256), padding mask to add to attention logits
             (B, 1, 1, S).
         """
+        if torch.is_grad_enabled():
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # for MaxPooling
         features, mask = self.backbone(pixel_values, pixel_mask)[-1]  # (B, 2048, h, w), (B, h, w)
         positions = self.position_embedding(features.shape, features.device, pixel_values.dtype, mask)
         positions = positions.flatten(2).transpose(1, 2)  # (B, 256, h, w) -> (B, S, 256)
