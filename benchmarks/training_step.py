@@ -46,6 +46,8 @@ def steps_of(kind: str, steps: int, batch_size: int, size: tuple[int, int], seed
         plain.load_state_dict(model.detector.backbone.state_dict())
         for parameter, ours in zip(plain.parameters(), model.detector.backbone.parameters(), strict=True):
             parameter.requires_grad = ours.requires_grad
+        # ours has channels last where that is quick
+        plain.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
         model.detector.backbone = plain
     groups = optimizer_groups(model, LEARNING_RATE, BACKBONE_LEARNING_RATE)
     optimizer = torch.optim.AdamW(groups, weight_decay=1e-4, fused=kind == "ours")

@@ -28,7 +28,7 @@ class ModelBackend(Backend):
         return InferenceGraph.names(self.model)[1]
 
     def __call__(self, **inputs: Tensor) -> HoiClipOutput:  # type: ignore[override]
-        if self.device.type == "cpu":  # the order convolutions like best there; backward, in training, does not
+        if self.device.type == "cpu":  # the order convolutions like best there
             inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=torch.channels_last)
         return self.model(**inputs)
 

@@ -68,23 +68,12 @@ class ConvolutionLayer(nn.Module):
         return self.activation(features)
 
 
-class MaxPooling(nn.MaxPool2d):
-    """Pooling is quick with channels last, the backward pass of what follows with channels first."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h / 2, w / 2)."""
-        pooled = super().forward(features)
-        return pooled.contiguous() if torch.is_grad_enabled() else pooled
-
-
 def speed_up(module: nn.Module) -> None:
     """Put our layers in place of those of a fresh ResNet, activations write over their input; names stay."""
     for name, child in module.named_children():
         if isinstance(child, (ResNetConvLayer, ResNetShortCut)):
             child = ConvolutionLayer(child)
             setattr(module, name, child)
-        elif isinstance(child, nn.MaxPool2d):
-            setattr(module, name, MaxPooling(child.kernel_size, child.stride, child.padding))
         elif isinstance(child, nn.ReLU):
             child.inplace = True  # a convolution or a sum does not need what it gave
         speed_up(child)
@@ -126,8 +115,8 @@ class InstanceDetector(nn.Module):
             memory (B, S, 256), positions (B, S, 256), padding mask to add to attention logits
             (B, 1, 1, S).
         """
-        if torch.is_grad_enabled():
-            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # for MaxPooling
+        if torch.is_grad_enabled():  # training; backends choose a layout of their own
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         features, mask = self.backbone(pixel_values, pixel_mask)[-1]  # (B, 2048, h, w), (B, h, w)
         positions = self.position_embedding(features.shape, features.device, pixel_values.dtype, mask)
         positions = positions.flatten(2).transpose(1, 2)  # (B, 256, h, w) -> (B, S, 256)
