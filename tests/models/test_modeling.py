@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import tiny_config, tiny_model, tiny_vocabulary
 from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.models.detr.modeling_detr import DetrConvEncoder
 
 import hoiclip
 from hoiclip import HoiClipConfig, HoiClipModel, HoiClipProcessor, HoiError, HoiVocabulary
@@ -70,6 +71,29 @@ def test_frozen_parts_are_frozen_and_the_backbone_is_not() -> None:
     model.train()
     assert not model.clip.training
     assert model.detector.training
+
+
+def test_the_resnet_and_its_gradients_are_those_of_transformers() -> None:
+    ours = tiny_model().detector.backbone.double()
+    with torch.no_grad():
+        for values in ours.buffers():  # fresh norms would only hand their input on
+            values.uniform_(0.5, 1.5)
+    plain = DetrConvEncoder(tiny_config().detector).double()
+    plain.load_state_dict(ours.state_dict())
+    for backbone in (ours, plain):
+        backbone.requires_grad_(True)
+    images, mask = torch.rand(2, 3, 75, 98, dtype=torch.float64), torch.ones(2, 75, 98, dtype=torch.int64)
+    expected, _ = plain(images, mask)[-1]
+    found, _ = ours(images.contiguous(memory_format=torch.channels_last), mask)[-1]
+    assert torch.allclose(found, expected, rtol=1e-9, atol=0)
+    assert found.abs().min() == 0 < found.abs().max()
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    with torch.no_grad():  # evaluation strides where training leaves pixels out
+        assert torch.allclose(ours(images, mask)[-1][0], expected, rtol=1e-9, atol=0)
+    for (name, weight), other in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        assert weight.grad.abs().max() > 0, name
+        assert torch.allclose(other.grad, weight.grad, rtol=1e-8, atol=1e-12 * float(weight.grad.abs().max())), name
 
 
 @torch.no_grad()
