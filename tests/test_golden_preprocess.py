@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from PIL import Image
 from reference import HERE, recipe
 
 from hoiclip import HoiClipProcessor
-from hoiclip.image_preparation import IMAGENET_MEAN, IMAGENET_STD, clip_image, detector_image, normalised
+from hoiclip.image_preparation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImagePreparation,
+    clip_image,
+    detector_image,
+    normalised,
+)
 from hoiclip.processing import clip_view, detector_view
 
 CASES = json.loads((HERE / "preprocess.json").read_text())
@@ -60,3 +68,15 @@ def test_large_images_are_prepared_by_two_threads_to_the_same_bits(width: int, h
     scaled = np.asarray(resized, dtype=np.float32) / np.float32(255)
     expected = (scaled - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
     assert np.array_equal(normalised(resized, IMAGENET_MEAN, IMAGENET_STD), expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1400, 900)])
+def test_an_image_that_is_only_opened_has_the_views_of_a_loaded_one(size: tuple[int, int], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.jpg")
+    loaded = Image.open(tmp_path / "photo.jpg")
+    loaded.load()
+    views = ImagePreparation().views(loaded)
+    for _ in range(5):  # two threads that decode meet nearly always
+        for found, expected in zip(ImagePreparation().views(Image.open(tmp_path / "photo.jpg")), views, strict=True):
+            assert np.array_equal(found, expected)

@@ -74,7 +74,7 @@ def normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) 
     if height * width < MANY_PIXELS:
         fill(slice(None))
     else:
-        _both(fill, slice(height // 2), slice(height // 2, None))
+        _both_halves(fill, slice(height // 2), slice(height // 2, None))
     return values
 
 
@@ -83,17 +83,18 @@ def _resized(image: Image.Image, size: tuple[int, int], resampling: Image.Resamp
     width, height = size
     if height % 2 or image.width * image.height < MANY_PIXELS:
         return image.resize(size, resampling)
+    image.load()  # a file that is only opened: two threads that decode it at once damage it
     whole, middle = Image.new(image.mode, size), image.height / 2
 
     def fill(top: int) -> None:
         half = image.resize((width, height // 2), resampling, (0, top * middle, image.width, (top + 1) * middle))
         whole.paste(half, (0, top * (height // 2)))
 
-    _both(fill, 0, 1)
+    _both_halves(fill, 0, 1)
     return whole
 
 
-def _both(work: Callable[[Any], None], one: Any, other: Any) -> None:
+def _both_halves(work: Callable[[Any], None], one: Any, other: Any) -> None:
     """Work on two halves of an image at once; Pillow and numpy let go of the interpreter."""
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(work, one)

@@ -68,7 +68,7 @@ class ConvolutionLayer(nn.Module):
         return self.activation(features)
 
 
-def speed_up(module: nn.Module) -> None:
+def use_own_layers(module: nn.Module) -> None:
     """Put our layers in place of those of a fresh ResNet, activations write over their input; names stay."""
     for name, child in module.named_children():
         if isinstance(child, (ResNetConvLayer, ResNetShortCut)):
@@ -76,7 +76,7 @@ def speed_up(module: nn.Module) -> None:
             setattr(module, name, child)
         elif isinstance(child, nn.ReLU):
             child.inplace = True  # a convolution or a sum does not need what it gave
-        speed_up(child)
+        use_own_layers(child)
 
 
 # --- section 3.1: where are the people and the objects? -------------------------------------------
@@ -90,7 +90,7 @@ class InstanceDetector(nn.Module):
         detr = config.detector
         width = detr.d_model
         self.backbone = DetrConvEncoder(detr)
-        speed_up(self.backbone)
+        use_own_layers(self.backbone)
         self.input_projection = nn.Conv2d(self.backbone.intermediate_channel_sizes[-1], width, kernel_size=1)
         self.position_embedding = DetrSinePositionEmbedding(width // 2, normalize=True)
         self.encoder = nn.ModuleList(DetrEncoderLayer(detr) for _ in range(detr.encoder_layers))
